@@ -1,0 +1,122 @@
+"""What the demo starts beside itself, and ends again whatever happens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+from urllib.request import Request
+from urllib.request import urlopen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterator
+    from collections.abc import Mapping
+
+__all__ = ["await_until", "free_port", "get", "prometheus", "shop"]
+
+HERE = Path(__file__).parent
+START_SECONDS = 15
+STOP_SECONDS = 5
+POLL_SECONDS = 0.05
+
+SCRAPE_CONFIG = """\
+global:
+  scrape_interval: 1s
+scrape_configs:
+  - job_name: shop
+    static_configs:
+      - targets: ["127.0.0.1:{port}"]
+"""
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def get(url: str, *, accept: str = "*/*") -> str:
+    """Return the body of ``url``; OSError where nobody answers or the answer is an error."""
+    with urlopen(Request(url, headers={"Accept": accept}), timeout=5) as response:
+        body: bytes = response.read()
+    return body.decode()
+
+
+def await_until(condition: Callable[[], bool], *, seconds: float) -> bool:
+    """Ask again and again until ``condition`` holds; False where the time is over first."""
+    deadline = time.monotonic() + seconds
+    while not (held := condition()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return held
+
+
+@contextmanager
+def shop(port: int, directory: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Serve the shop in ``directory``, where its database, logs and audit file appear; yields its address."""
+    # One worker: its process holds the metrics. Several workers need metrics that they share.
+    command = [sys.executable, "-m", "gunicorn", "--workers=1", "--worker-class=gthread", "--threads=4"]
+    command += [f"--bind=127.0.0.1:{port}", f"--pythonpath={HERE}", "--log-level=warning", "shop:create_app()"]
+    url = f"http://127.0.0.1:{port}"
+    with running(command, directory, f"{url}/healthz", environment):
+        yield url
+
+
+@contextmanager
+def prometheus(shop_port: int, directory: Path) -> Iterator[str | None]:
+    """Scrape the shop every second; yields Prometheus' address, or None where it is not installed."""
+    program = shutil.which("prometheus")
+    if program is None:
+        yield None
+        return
+    config = directory / "prometheus.yml"
+    config.write_text(SCRAPE_CONFIG.format(port=shop_port))
+    address = f"127.0.0.1:{free_port()}"
+    command = [program, f"--config.file={config}", f"--storage.tsdb.path={directory / 'prometheus'}"]
+    command += [f"--web.listen-address={address}", "--enable-feature=exemplar-storage", "--log.level=warn"]
+    with running(command, directory, f"http://{address}/-/ready", os.environ):
+        yield f"http://{address}"
+
+
+@contextmanager
+def running(command: list[str], directory: Path, ready: str, environment: Mapping[str, str]) -> Iterator[None]:
+    """Run ``command`` until the block is left; RuntimeError with its output where it never gets ready."""
+    output = directory / f"{Path(command[0]).name}-{len(list(directory.glob('*.out')))}.out"
+    with output.open("wb") as out:
+        # A session of its own: Ctrl-C reaches the demo alone, which then ends its children in order.
+        process = subprocess.Popen(
+            command, cwd=directory, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        await_until(lambda: process.poll() is not None or answers(ready), seconds=START_SECONDS)
+        if process.poll() is not None or not answers(ready):
+            raise RuntimeError(f"{' '.join(command)} did not get ready:\n{output.read_text()}")
+        yield
+    finally:
+        end(process)
+
+
+def answers(url: str) -> bool:
+    try:
+        get(url)
+    except (URLError, OSError):
+        return False
+    return True
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,263 @@
+"""Every setting: its name, default, range and meaning, and where its value is looked for."""
+
+# A setting's default is immutable: setting() does what dataclasses.field() does.
+# ruff: noqa: RUF009
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from dataclasses import fields
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+from typing import Literal
+from typing import NamedTuple
+from typing import TYPE_CHECKING
+
+from .errors import ConfigurationError
+from .settings import Access
+from .settings import Boolean
+from .settings import Choice
+from .settings import FilePath
+from .settings import Function
+from .settings import Integer
+from .settings import Labels
+from .settings import Level
+from .settings import Matching
+from .settings import Names
+from .settings import OrNone
+from .settings import setting
+from .settings import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterable
+    from collections.abc import Mapping
+
+    from .settings import Kind
+    from .settings import TextStream
+
+__all__ = ["Config"]
+
+LogFormat = Literal["auto", "json", "console"]
+
+PREFIX = "OBSERVABILITY_"
+
+NEAR_MISS = 0.85
+"""How like a field an environment variable must be to be taken for a typing error (difflib's ratio): a letter too many
+or too few in any name, or a wrong one in seven. OBSERVABILITY_AUDIT_PORT, of a Kubernetes Service, has 0.8."""
+
+SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+"""What Kubernetes puts into <SERVICE>_PORT: a Service ``observability-metrics`` sets OBSERVABILITY_METRICS_PORT.
+https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
+
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110, 5.6.2
+HEADER = Matching(TOKEN, "give the name of a header: letters, digits and -")
+HEADERS = Names(Matching(TOKEN, "give names of headers: letters, digits and -", lower=True))
+SERVICE = Matching(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+", "give a name that can be printed")
+KEYS = Names(Matching(r".+", "give names of keys, none of them empty"))
+EXCLUSIONS = Names(Matching(r"/.*|endpoint:.+", "begin each with / (a path, * as in fnmatch) or write endpoint:<name>"))
+URL_PATH = Matching(r"(/[^/?#\s]+)+", "give a path that begins with / and does not end with it, such as /metrics")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one app, checked and never changed.
+
+    A field is a keyword of ``Observability``, the key ``OBSERVABILITY_<NAME>`` of ``app.config`` and an environment
+    variable of that name; the first that is given counts. Safe to share between threads.
+
+    Raises:
+        ConfigurationError: A value cannot work; the message names the key, the value and the remedy.
+    """
+
+    service_name: str | None = setting(OrNone(SERVICE), default=None)
+    """Who we are, in resources and records; None: ``OTEL_SERVICE_NAME``, else the app's name."""
+
+    tracing: bool = setting(Boolean(), default=True)
+    """Makes spans."""
+
+    metrics: bool = setting(Boolean(), default=True)
+    """Counts and times for Prometheus."""
+
+    logs: bool = setting(Boolean(), default=True)
+    """Writes structured records."""
+
+    audit: bool = setting(Boolean(), default=True)
+    """Writes the audit file and the error journal."""
+
+    exclude: tuple[str, ...] = setting(EXCLUSIONS, default=())
+    """What no sink sees: paths with their mount prefix (``/static/*``, as in fnmatch) and ``endpoint:<name>``."""
+
+    request_id_header: str = setting(HEADER, default="X-Request-ID")
+    """The header that brings a request id and takes it back on every response."""
+
+    trusted_proxies: int = setting(Integer(0), default=0)
+    """How many of the rightmost X-Forwarded-For hops to believe, from 0: the peer's address alone."""
+
+    user: Callable[[], object] | None = setting(OrNone(Function()), default=None)
+    """Returns the current user's id, and never touches ``session``; None: ``g.current_user``, else Flask-Login's."""
+
+    capture_request_headers: tuple[str, ...] = setting(HEADERS, default=())
+    """Request headers that spans and records carry, lower-case."""
+
+    capture_response_headers: tuple[str, ...] = setting(HEADERS, default=())
+    """Response headers that spans and records carry, lower-case."""
+
+    redact: tuple[str, ...] = setting(KEYS, default=())
+    """Keys masked in headers, query strings and fields, besides those that always are."""
+
+    capture_query: bool = setting(Boolean(), default=False)
+    """Carries ``url.query``, redacted."""
+
+    record_handled_exceptions: bool = setting(Boolean(), default=False)
+    """Records the errors, too, that an errorhandler of the app answered."""
+
+    exception_message: bool = setting(Boolean(), default=True)
+    """Carries ``exception.message``; False where messages may hold what must not leave the process."""
+
+    log_level: str = setting(Level(), default="INFO")
+    """The least level that is written: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
+
+    log_format: LogFormat = setting(Choice[LogFormat]("auto", "json", "console"), default="auto")
+    """``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
+
+    log_stream: str | TextStream = setting(Stream(), default="stdout")
+    """``stdout``, ``stderr``, the path of a file, or an open text stream (not in the environment)."""
+
+    trace_response: bool = setting(Boolean(), default=False)
+    """Answers with ``traceresponse`` and ``Server-Timing``, so that the client can name the trace."""
+
+    metrics_path: str | None = setting(OrNone(URL_PATH), default="/metrics")
+    """Where the app answers with its metrics, after the mount prefix; None: nowhere."""
+
+    metrics_access: str | Callable[[Any], object] = setting(Access(), default="private")
+    """Who may read them: ``private``, ``open``, ``token:<secret>``, ``networks:<cidr,cidr>``, or a callable that takes
+    the request and returns True."""
+
+    metrics_port: int | None = setting(OrNone(Integer(1, 65535)), default=None)
+    """A TCP port, 1 to 65535, that serves the metrics, too, on all interfaces."""
+
+    metric_labels: Mapping[str, tuple[str, ...]] = setting(Labels(), default=MappingProxyType({}))
+    """The annotations that become metric labels, each with its allowed values (not in the environment)."""
+
+    max_routes: int = setting(Integer(1), default=1000)
+    """How many routes an app's metrics tell apart, from 1; the others are ``_OTHER``."""
+
+    max_label_values: int = setting(Integer(1), default=100)
+    """How many templates, categories and error types the metrics tell apart, each, from 1."""
+
+    max_series: int = setting(Integer(1), default=10_000)
+    """How many series a metric family may have, from 1, whatever its labels."""
+
+    context_signals: bool = setting(Boolean(), default=True)
+    """Observes the four context and teardown signals, too."""
+
+    audit_path: str = setting(FilePath(), default="access_audit.log")
+    """The audit file; made at the first record."""
+
+    error_journal_path: str = setting(FilePath(), default="error_journal.log")
+    """The journal of errors nobody handled; made at the first record."""
+
+    audit_requests: bool = setting(Boolean(), default=False)
+    """Writes an audit line for every request, not only for ``access_logged``."""
+
+    audit_format: Literal["text"] = setting(Choice("text"), default="text")
+    """How an audit line is written."""
+
+    audit_durability: Literal["os"] = setting(Choice("os"), default="os")
+    """``os``: a line is safe from the process, not from a power failure."""
+
+    audit_on_error: Literal["open"] = setting(Choice("open"), default="open")
+    """``open``: a line that cannot be written is counted, and the request goes on."""
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            object.__setattr__(self, name, kind.read(name, getattr(self, name)))
+
+    def __repr__(self) -> str:
+        """Name what differs from the defaults, secrets masked."""
+        plain = Config()
+        changed = {name: getattr(self, name) for name in _KINDS if getattr(self, name) != getattr(plain, name)}
+        return f"Config({', '.join(f'{name}={_KINDS[name].shown(value)}' for name, value in changed.items())})"
+
+    @classmethod
+    def resolve(
+        cls,
+        app_name: str,
+        app_config: Mapping[str, Any],
+        keywords: Mapping[str, Any],
+        environ: Mapping[str, str] = os.environ,
+    ) -> Config:
+        """Return an app's settings: a keyword beats ``app.config``, which beats the environment.
+
+        Args:
+            app_name: The service's name where nothing else names it.
+            app_config: ``app.config``; only ``OBSERVABILITY_*`` keys are read, and each must be a field's.
+            keywords: Fields by name.
+            environ: Environment variables; of those that are no field's only a near miss of one is an error, since
+                Kubernetes makes up names such as ``OBSERVABILITY_PORT_4318_TCP``.
+
+        Raises:
+            ConfigurationError: A key is unknown, or a value cannot work.
+        """
+        given = {**_from_environment(environ), **_from_app_config(app_config), **_from_keywords(keywords)}
+        values = {name: each.read(_KINDS[name]) for name, each in given.items()}
+        if values.get("service_name") is None:
+            name = environ.get("OTEL_SERVICE_NAME")
+            fallback = _Given("environment variable OTEL_SERVICE_NAME", name) if name else _Given("app.name", app_name)
+            values["service_name"] = fallback.read(SERVICE)
+        return cls(**values)
+
+
+_KINDS: dict[str, Kind[Any]] = {field.name: field.metadata["kind"] for field in fields(Config)}
+_NAMES = {PREFIX + name.upper(): name for name in _KINDS}
+
+
+class _Given(NamedTuple):
+    """A value, and its key as the user wrote it."""
+
+    key: str
+    value: Any
+    is_text: bool = False
+
+    def read(self, kind: Kind[Any]) -> Any:
+        return kind.read(self.key, self.value, is_text=self.is_text)
+
+
+def _from_keywords(keywords: Mapping[str, Any]) -> dict[str, _Given]:
+    for key in keywords:
+        if key not in _KINDS:
+            raise _unknown(f"keyword {key}", get_close_matches(key, _KINDS, 1) or _KINDS)
+    return {key: _Given(key, value) for key, value in keywords.items()}
+
+
+def _from_app_config(app_config: Mapping[str, Any]) -> dict[str, _Given]:
+    given = {}
+    for key, value in app_config.items():
+        if key.startswith(PREFIX):
+            written = f'app.config["{key}"]'
+            if key not in _NAMES:
+                near = get_close_matches(key.removeprefix(PREFIX).lower(), _KINDS, 1)
+                raise _unknown(written, [PREFIX + name.upper() for name in near or _KINDS])
+            given[_NAMES[key]] = _Given(written, value)
+    return given
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
+    given = {}
+    for key, text in environ.items():
+        if key.startswith(PREFIX) and not SERVICE_LINK.match(text):
+            written = f"environment variable {key}"
+            if key in _NAMES:
+                given[_NAMES[key]] = _Given(written, text, is_text=True)
+            elif near := get_close_matches(key.removeprefix(PREFIX).lower(), _KINDS, 1, NEAR_MISS):
+                raise _unknown(written, [PREFIX + near[0].upper()])
+    return given
+
+
+def _unknown(written: str, known: Iterable[str]) -> ConfigurationError:
+    """The value is not shown: nobody knows whether it is a secret."""
+    return ConfigurationError(f"{written} is no setting; did you mean {' or '.join(known)}?")

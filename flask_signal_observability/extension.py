@@ -1,0 +1,148 @@
+"""The extension: it wires an app's signals to the sinks, and does nothing else."""
+
+from __future__ import annotations
+
+import platform
+from functools import partial
+from importlib import metadata
+from typing import Any
+from typing import TYPE_CHECKING
+
+import prometheus_client
+
+from . import providers
+from . import receivers
+from . import signals
+from .access import make_rule
+from .boundary import Boundary
+from .config import Config
+from .errors import ConfigurationError
+from .exposition import Exposition
+from .exposition import serve
+from .guard import Guard
+from .pipeline import EXTENSION
+from .pipeline import Pipeline
+from .redaction import Redaction
+from .sinks.audit import AuditSink
+from .sinks.logs import LogsSink
+from .sinks.metrics import MetricsSink
+from .sinks.tracing import TracingSink
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flask import Flask
+    from opentelemetry.trace import TracerProvider
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["Observability"]
+
+STAGES = ("open", "attach", "detach", "start", "event", "signal", "context", "finish", "abandon")
+
+
+class Observability:
+    """Turns a Flask app's signals into spans, metrics, JSON records and audit lines.
+
+    ``Observability(app)``, or ``Observability().init_app(app)`` in a factory; one object may serve several apps, which
+    then share the objects given here and nothing else. A second one on the same app changes nothing.
+
+    Args:
+        app: the app to observe at once.
+        sinks: objects with some of the methods of :class:`~flask_signal_observability.Sink`, called after the four
+            built-in ones.
+        registry: where the metrics are registered; by default ``prometheus_client.REGISTRY``.
+        tracer_provider: where the spans come from; by default the global one, which is set up from the ``OTEL_*``
+            variables if nobody has set one.
+        settings: any field of :class:`~flask_signal_observability.Config`. A keyword beats
+            ``app.config["OBSERVABILITY_<NAME>"]``, which beats the environment variable ``OBSERVABILITY_<NAME>``.
+
+    Raises:
+        ConfigurationError: at :meth:`init_app`, for an unknown or impossible setting.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        sinks: Sequence[Any] = (),
+        registry: CollectorRegistry | None = None,
+        tracer_provider: TracerProvider | None = None,
+        **settings: Any,
+    ) -> None:
+        self._sinks = tuple(sinks)
+        self._registry = prometheus_client.REGISTRY if registry is None else registry
+        self._tracer_provider = tracer_provider
+        self._settings = settings
+        for sink in self._sinks:
+            if not any(callable(getattr(sink, stage, None)) for stage in STAGES):
+                raise ConfigurationError(
+                    f"sinks={sink!r} has none of the methods of a sink ({', '.join(STAGES)}); "
+                    "derive it from flask_signal_observability.Sink and override what you need."
+                )
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> Flask:
+        """Observe ``app`` and return it; an app that is observed already stays as it is.
+
+        Raises:
+            ConfigurationError: for an unknown or impossible setting, or a registry that holds other metrics of these
+                names.
+        """
+        if EXTENSION in app.extensions:
+            return app
+        config = Config.resolve(app.name, app.config, self._settings)
+        guard = Guard()
+        metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
+        pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
+        app.extensions[EXTENSION] = pipeline
+        exposition = None
+        if metrics is not None:
+            exposition = Exposition(self._registry, make_rule(config.metrics_access, guard), guard)
+            if config.metrics_port is not None:
+                pipeline.metrics_server = serve(config.metrics_port, exposition, guard)
+        boundary = Boundary(app.wsgi_app, pipeline, exposition)
+        # An instance attribute is how Flask documents WSGI middleware.
+        app.wsgi_app = boundary  # type: ignore[method-assign]
+        boundary.warn_of_hidden_view()
+        receivers.connect(app, context_signals=config.context_signals)
+        if config.record_handled_exceptions:
+            receivers.observe_handled_exceptions(app)
+        signals.register(pipeline)
+        return app
+
+    def _build_sinks(self, app: Flask, config: Config, guard: Guard, metrics: MetricsSink | None) -> list[Any]:
+        version = metadata.version("flask-signal-observability")
+        redaction = Redaction(config.redact)
+        sinks: list[Any] = []
+        provider = self._tracer_provider
+        if config.tracing:
+            if provider is None:
+                dropped = partial(metrics.dropped, "tracing", "export") if metrics is not None else None
+                provider = providers.tracer_provider(config.service_name or app.name, dropped)
+            # First, so that the others know the trace id.
+            sinks.append(TracingSink(config, provider, guard, redaction, version))
+        if metrics is not None:
+            guard.count = metrics.failed
+            metrics.describe_app(**describe(app, config, provider))
+            sinks.append(metrics)
+        if config.logs:
+            sinks.append(LogsSink(config))
+        if config.audit:
+            audit = AuditSink(config, guard, repr(app))
+            if metrics is not None:
+                audit.count = metrics.audited
+            sinks.append(audit)
+        return [*sinks, *self._sinks]
+
+
+def describe(app: Flask, config: Config, provider: TracerProvider | None) -> dict[str, str]:
+    """Return the labels of ``flask_app_info`` that come with an app."""
+    resource = getattr(provider, "resource", None)
+    version = "" if resource is None else str(resource.attributes.get("service.version", ""))
+    return {
+        "service_name": config.service_name or app.name,
+        "service_version": version,
+        "flask_version": metadata.version("flask"),
+        "python_version": platform.python_version(),
+    }

@@ -1,0 +1,183 @@
+"""Files that are only appended to: one record is one write, whoever else writes, renames or deletes them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["AppendFile"]
+
+# Non-blocking, so that neither a FIFO without a reader nor a full one holds up a request: both are an OSError.
+_SAFE = os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _SAFE
+
+
+class AppendFile:
+    """Appends whole records to a file that others may rotate, delete or write to at the same time.
+
+    Nothing is on disk before the first record. A file that was renamed or deleted is noticed within
+    ``check_interval_seconds`` and opened anew. A record that the disk took only in part is closed off: the next one
+    starts on a line of its own, at the price of a blank line where two writers close off the same tear.
+
+    Safe to use from several threads, and after a fork, without a lock: POSIX ``O_APPEND`` writes do not interleave.
+
+    Args:
+        path: The file; a relative path is taken from the working directory of now. It must not be a symbolic link,
+            and its directory must exist when a record is written.
+        mode: Permissions of a file that is created here, whatever the umask; those of an existing file stay.
+        check_interval_seconds: How often, at most, the path is compared with the open file; 0 is before each record.
+        on_lost: Told how many records, at most, went to a file that was deleted before anybody looked.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: int = 0o640,
+        check_interval_seconds: float = 1.0,
+        on_lost: Callable[[int], None] | None = None,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._mode = mode
+        self._check_interval_seconds = check_interval_seconds
+        self._on_lost = on_lost
+        self._file: _Descriptor | None = None
+        self._next_check_seconds = 0.0
+        self._unchecked_records = 0
+
+    def write(self, data: bytes) -> None:
+        r"""Append one record, which ends with ``\n``, in one ``os.write``.
+
+        Raises:
+            OSError: The record is not in the file, or not all of it. The next call tries again.
+        """
+        file = self._file
+        if file is None or time.monotonic() >= self._next_check_seconds:
+            file = self._checked(file)
+        try:
+            file.append(data)
+        except OSError:
+            self._next_check_seconds = 0.0
+            raise
+        self._unchecked_records += 1
+
+    def close(self) -> None:
+        """Let go of the file, which is closed when no thread writes to it any more; a later record opens it again."""
+        self._file = None
+
+    def _checked(self, file: _Descriptor | None) -> _Descriptor:
+        """Return ``file`` if the path still leads to it, else what the path leads to now."""
+        self._next_check_seconds = time.monotonic() + self._check_interval_seconds
+        unchecked, self._unchecked_records = self._unchecked_records, 0
+        if file is not None:
+            if file.is_at(self.path):
+                return file
+            self._file = None  # should opening fail, the next record tries it again at once
+            if unchecked and self._on_lost is not None and file.is_deleted():
+                self._on_lost(unchecked)
+        # Threads that come here together each open the file; the last one stays, the others serve one record.
+        self._file = opened = _open(self.path, self._mode)
+        return opened
+
+
+class _Descriptor:
+    """A file descriptor, closed when the last reference is gone.
+
+    A thread that is about to write holds a reference: a number that was closed under it could by then be a client's
+    socket.
+    """
+
+    __slots__ = ("_opened", "number", "torn")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._opened = os.fstat(number)
+        self.torn = False
+        """The file may end in the middle of a record."""
+        if number <= 2:  # noqa: PLR2004 - a standard stream was closed: what prints would print into the file
+            self.number = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+            os.close(number)
+
+    def __del__(self) -> None:
+        if self._is_ours():
+            os.close(self.number)
+
+    def append(self, data: bytes) -> None:
+        """Write one record, on a line of its own."""
+        if self.torn:
+            self._write(b"\n" + data)
+            # Not before: a record of another thread must not come between the tear and its newline.
+            self.torn = False
+        else:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        rest = data[os.write(self.number, data) :]
+        if not rest:
+            return
+        try:
+            rest = rest[os.write(self.number, rest) :]
+        finally:
+            self.torn = bool(rest)
+        if rest:
+            raise OSError(errno.EIO, f"the last {len(rest)} of {len(data)} bytes of a record could not be written")
+
+    def is_at(self, path: Path) -> bool:
+        """Whether ``path`` leads to this file."""
+        if not self._is_ours():
+            self.number = -1
+            return False
+        try:
+            return os.path.samestat(self._opened, path.lstat())
+        except OSError:
+            return False
+
+    def _is_ours(self) -> bool:
+        """False where somebody closed the number, as daemons do with all of them, and it may be a stranger's by now."""
+        try:
+            return os.path.samestat(self._opened, os.fstat(self.number))
+        except OSError:
+            return False
+
+    def is_deleted(self) -> bool:
+        """Whether no path leads to this file any more."""
+        try:
+            return os.fstat(self.number).st_nlink == 0
+        except OSError:
+            return False
+
+
+def _open(path: Path, mode: int) -> _Descriptor:
+    try:
+        file = _Descriptor(os.open(path, _APPEND | os.O_EXCL, mode))
+    except FileExistsError:
+        file = _Descriptor(os.open(path, _APPEND, mode))
+        file.torn = _ends_torn(file, path)
+    else:
+        # The umask has only narrowed the mode: a file system that knows no modes is no reason to lose the record.
+        with suppress(OSError):
+            os.fchmod(file.number, mode)
+    return file
+
+
+def _ends_torn(file: _Descriptor, path: Path) -> bool:
+    """Whether an existing file's last line lacks its end: a process died, or a disk was full, in the middle of it."""
+    status = os.fstat(file.number)
+    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        return False
+    try:
+        reader = _Descriptor(os.open(path, os.O_RDONLY | _SAFE))
+        last = os.pread(reader.number, 1, status.st_size - 1)
+    except OSError:
+        return True  # may be written but not read: a blank line costs less than two records in one
+    # A size that moves is another process in the middle of its write, which ends it itself.
+    return last != b"\n" and os.fstat(file.number).st_size == status.st_size

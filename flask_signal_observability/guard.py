@@ -1,0 +1,67 @@
+"""Isolation: whatever fails in here is counted and told, and never reaches the app."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterable
+
+__all__ = ["Guard"]
+
+logger = logging.getLogger("flask_signal_observability")
+
+LOG_INTERVAL_SECONDS = 60.0
+"""A place that keeps failing says so once in this time."""
+
+
+class Guard:
+    """Runs what belongs to one sink and keeps its errors from everybody else. Safe to use from several threads.
+
+    ``BaseException`` that is no ``Exception`` (SystemExit, KeyboardInterrupt, gevent's Timeout) passes: it is meant
+    for the app or the server, not for us.
+    """
+
+    def __init__(self) -> None:
+        self.count: Callable[[str, str], None] | None = None
+        """Counts one failure, by sink and stage; None while no metrics are kept."""
+        self._last_told: dict[tuple[str, str], float] = {}
+
+    def each(self, stage: str, calls: Iterable[tuple[str, Callable[..., object]]], *arguments: Any) -> None:
+        """Call ``(sink name, callable)`` after each other; the failure of one does not stop the next."""
+        for name, call in calls:
+            try:
+                call(*arguments)
+            except Exception as error:  # noqa: BLE001 - the one place that may
+                self.failed(name, stage, error)
+
+    def call(self, sink: str, stage: str, function: Callable[..., Any], *arguments: Any, default: Any = None) -> Any:
+        """Return what ``function`` returns, or ``default`` where it raised."""
+        try:
+            return function(*arguments)
+        except Exception as error:  # noqa: BLE001
+            self.failed(sink, stage, error)
+            return default
+
+    def failed(self, sink: str, stage: str, error: BaseException) -> None:
+        """Count ``error`` under its sink and stage, and log it with its traceback at most once a minute."""
+        try:
+            if self.count is not None:
+                self.count(sink, stage)
+            now = time.monotonic()
+            last = self._last_told.get((sink, stage))
+            if last is None or now - last >= LOG_INTERVAL_SECONDS:
+                self._last_told[sink, stage] = now
+                logger.warning(
+                    "%s failed at %s; the request went on without it (further failures here are counted in "
+                    "observability_errors_total and logged once a minute)",
+                    sink,
+                    stage,
+                    exc_info=error,
+                )
+        except Exception:  # noqa: BLE001, S110 - counting and logging may be what is broken
+            pass

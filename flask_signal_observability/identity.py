@@ -1,0 +1,280 @@
+"""Who asked, from where and for what: the environ's share of a record, the request id, the user."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import random
+import re
+from functools import lru_cache
+from typing import Any
+from typing import TYPE_CHECKING
+
+from flask import g
+from flask import has_app_context
+from werkzeug.local import LocalProxy
+
+from .redaction import MASK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterable
+
+    from .config import Config
+    from .record import RequestRecord
+    from .redaction import Redaction
+
+__all__ = ["make_reader", "make_user_reader", "path_of", "prefix_of", "request_id_from"]
+
+logger = logging.getLogger("flask_signal_observability")
+
+PROXY_FIX = "werkzeug.proxy_fix.orig"
+"""Where Werkzeug's ProxyFix keeps what the environ said before it."""
+
+LOADED_LOGIN_USER = "_login_user"
+"""The attribute of ``flask.g`` where Flask-Login (0.6.3) keeps the user it has loaded; read nowhere else."""
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+PROTOCOL_VERSIONS = {
+    "HTTP/1.0": "1.0",
+    "HTTP/1.1": "1.1",
+    "HTTP/2": "2",
+    "HTTP/2.0": "2",
+    "HTTP/3": "3",
+    "HTTP/3.0": "3",
+}
+"""``network.protocol.version`` by SERVER_PROTOCOL."""
+
+HIGHEST_PORT = 65535
+MAX_SIZE_DIGITS = 18
+
+# What is longer is neither; cut before it becomes the key of a cache.
+MAX_HOST_LENGTH = 300
+MAX_HOP_LENGTH = 100
+
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,253}))(?::([0-9]{0,5}))?", re.ASCII).fullmatch
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII).fullmatch
+
+
+def make_reader(config: Config, redaction: Redaction) -> Callable[[RequestRecord], None]:
+    """Return the function that copies into a record what its environ says.
+
+    It runs for every request and never raises for what a client can send; what is missing or malformed is None.
+    Names and meanings are OpenTelemetry's (HTTP semantic conventions). Safe to use from several threads.
+    """
+    capture_query = config.capture_query
+    mask_query = redaction.mask_query
+    headers = _captured(config.capture_request_headers, redaction)
+    trusted_proxies = config.trusted_proxies
+    client_of = _client_behind(trusted_proxies)
+
+    def read(record: RequestRecord) -> None:
+        # The hot path: 16 k instructions (callgrind, CPython 3.11) for a plain GET, 20 k behind a trusted proxy.
+        environ = record.environ
+        get = environ.get
+        record.scheme = scheme = get("wsgi.url_scheme", "").lower()
+        record.path = path_of(environ)
+        if capture_query:
+            record.query = mask_query(_text(get("QUERY_STRING", ""))) or None
+        host = get("HTTP_HOST") or _host_of_server(get("SERVER_NAME", ""), get("SERVER_PORT", ""))
+        record.server_address, record.server_port = _address_and_port(host[:MAX_HOST_LENGTH], scheme)
+        before_proxy_fix = get(PROXY_FIX)
+        peer = get("REMOTE_ADDR") if before_proxy_fix is None else before_proxy_fix.get("REMOTE_ADDR")
+        record.peer_address = peer = _address_of_hop(peer[:MAX_HOP_LENGTH]) if peer else None
+        if before_proxy_fix is None and not trusted_proxies:
+            record.client_address = peer
+        else:
+            record.client_address = client_of(environ, peer)
+        port = get("REMOTE_PORT")
+        record.peer_port = _port(port) if port else None
+        record.protocol_version = PROTOCOL_VERSIONS.get(get("SERVER_PROTOCOL", ""))
+        agent = get("HTTP_USER_AGENT")
+        record.user_agent = _text(agent) if agent else None
+        if headers:
+            record.request_headers = _read_headers(environ, headers)
+        size = get("CONTENT_LENGTH")
+        record.request_size = _size(size) if size else None
+
+    return read
+
+
+def path_of(environ: dict[str, Any]) -> str:
+    """Return the decoded path of a request, with the prefix that the app is mounted under."""
+    get = environ.get
+    prefix = get("SCRIPT_NAME", "")
+    path = get("PATH_INFO", "")
+    return _text(prefix.rstrip("/") + path if prefix else path) or "/"
+
+
+def prefix_of(environ: dict[str, Any]) -> str:
+    """Return the decoded prefix that the app is mounted under, without a slash at its end; mostly ``""``."""
+    prefix = environ.get("SCRIPT_NAME", "")
+    return _text(prefix.rstrip("/")) if prefix else ""
+
+
+def request_id_from(environ: dict[str, Any], environ_key: str) -> str:
+    """Return the id that the client or a proxy sent under ``environ_key`` (``HTTP_X_REQUEST_ID``), or make one.
+
+    Accepted are 1 to 128 of ``A-Za-z0-9 . _ : / + = @ -``. A made one is 32 hex digits from ``random``: an id has to
+    be unique and is no secret, so it needs no system call; Python reseeds ``random`` in each forked worker.
+    """
+    sent = environ.get(environ_key)
+    if sent and _REQUEST_ID(sent):
+        accepted: str = sent
+        return accepted
+    return f"{random.getrandbits(128):032x}"
+
+
+def make_user_reader(config: Config) -> Callable[[], str | None]:
+    """Return the function that tells the id of the current request's user, or None.
+
+    It reads ``config.user()`` if there is one, else ``g.current_user``, else the user that Flask-Login has loaded
+    already. It never loads a user and never touches ``session``, which would add ``Vary: Cookie`` to the response.
+    What ``config.user`` or a user's ``get_id`` raises passes.
+    """
+    named = config.user
+    if named is None:
+        return lambda: _user_id(_user_in_g())
+    return lambda: _user_id(named())
+
+
+def _user_in_g() -> Any:
+    if not has_app_context():
+        return None
+    here = g._get_current_object()  # type: ignore[attr-defined]  # one read of the proxy, not two
+    user = here.get("current_user")
+    # Flask-Login's current_user, kept in g, is a proxy: looking at it would load the user from the session.
+    if user is None or isinstance(user, LocalProxy):
+        return here.get(LOADED_LOGIN_USER)
+    return user
+
+
+def _user_id(user: Any) -> str | None:
+    if user is None or isinstance(user, str):
+        return user or None
+    if not getattr(user, "is_authenticated", True):
+        return None
+    get_id = getattr(user, "get_id", None)
+    if callable(get_id):
+        user = get_id()
+    return None if user is None else str(user) or None
+
+
+def _text(raw: str) -> str:
+    """Return what the bytes behind a WSGI string (PEP 3333: decoded as latin-1) say in UTF-8."""
+    return raw if raw.isascii() else raw.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _captured(names: Iterable[str], redaction: Redaction) -> list[tuple[str, str, bool]]:
+    """Return ``(name, environ key, hidden)`` of each header to capture."""
+    captured = []
+    for name in names:
+        key = name.upper().replace("-", "_")
+        captured.append(
+            (name.lower(), key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}", redaction.hides(name))
+        )
+    return captured
+
+
+def _read_headers(environ: dict[str, Any], headers: list[tuple[str, str, bool]]) -> dict[str, list[str]]:
+    return {name: [MASK if hidden else _text(environ[key])] for name, key, hidden in headers if key in environ}
+
+
+def _host_of_server(name: str, port: object) -> str:
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+@lru_cache(maxsize=256)
+def _address_and_port(host: str, scheme: str) -> tuple[str | None, int | None]:
+    """Return ``server.address`` and ``server.port`` of a Host header; both None where it is malformed."""
+    match = _HOST(host)
+    if match is None:
+        return None, None
+    ipv6, name, digits = match.groups()
+    port = int(digits) if digits else DEFAULT_PORTS.get(scheme)
+    address = name if ipv6 is None else _address(ipv6)
+    if address is None or (port is not None and not 0 < port <= HIGHEST_PORT):
+        return None, None
+    return address, port
+
+
+def _client_behind(trusted_proxies: int) -> Callable[[dict[str, Any], str | None], str | None]:
+    """Return the function that tells ``client.address`` from an environ and the peer's address."""
+    warned = False
+
+    def client_of(environ: dict[str, Any], peer: str | None) -> str | None:
+        nonlocal warned
+        if PROXY_FIX in environ:
+            if trusted_proxies and not warned:
+                warned = True
+                logger.warning(
+                    "trusted_proxies=%r is ignored: Werkzeug's ProxyFix has decided on the client's address already; "
+                    "use one of the two",
+                    trusted_proxies,
+                )
+            hop = environ.get("REMOTE_ADDR")
+        elif "HTTP_X_FORWARDED_FOR" in environ:
+            hop = _hop(environ["HTTP_X_FORWARDED_FOR"], trusted_proxies)
+        elif "HTTP_FORWARDED" in environ:
+            hop = _forwarded_for(_hop(environ["HTTP_FORWARDED"], trusted_proxies))
+        else:
+            return peer
+        return (_address_of_hop(hop[:MAX_HOP_LENGTH]) if hop else None) or peer
+
+    return client_of
+
+
+def _hop(header: str, number: int) -> str:
+    """Return the ``number``-th element from the right, or the leftmost where there are fewer.
+
+    Commas in quoted strings separate too: else a quote that the client leaves open would swallow what the trusted
+    proxies have added behind it, and no address holds a comma.
+    """
+    elements = header.rsplit(",", number)
+    return elements[-number] if len(elements) >= number else elements[0]
+
+
+def _forwarded_for(element: str) -> str | None:
+    """Return the value of ``for=`` in one element of a Forwarded header (RFC 7239)."""
+    for pair in element.split(";"):
+        name, _, value = pair.partition("=")
+        if name.strip().lower() == "for":
+            return value
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _address_of_hop(hop: str) -> str | None:
+    """Return the address of a peer or a hop, which may be quoted and carry a port; None if it names no address."""
+    text = hop.strip().strip('"')
+    if text.startswith("["):
+        text, _, rest = text[1:].partition("]")
+        return _address(text) if not rest or rest[0] == ":" else None
+    if text.count(":") == 1:
+        text = text.partition(":")[0]
+    return _address(text)
+
+
+def _address(text: str) -> str | None:
+    """Return ``text`` as ``ipaddress`` writes it, so that one client has one name.
+
+    An IPv4 address mapped into IPv6 is an IPv4 client on a dual-stack socket, and is written in the IPv4 way: Python
+    before 3.13 spells the mapped form in hex. The zone of a link-local address is left out: it may hold any character.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or address).partition("%")[0]
+    return str(address)
+
+
+def _port(value: object) -> int | None:
+    """Return a port that the server gives as text or as a number."""
+    number = _size(str(value))
+    return number if number is not None and 0 < number <= HIGHEST_PORT else None
+
+
+def _size(text: str) -> int | None:
+    return int(text) if len(text) <= MAX_SIZE_DIGITS and text.isdecimal() else None

@@ -1,0 +1,188 @@
+"""What one app's signals reach: its configuration, its guard, and its sinks stage by stage."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+from typing import TYPE_CHECKING
+
+from . import identity
+from .catalogue import DEFAULT_KNOWN_METHODS
+from .catalogue import OTHER
+from .exclusion import Exclusion
+from .record import current_record
+from .record import error_type_of
+from .record import EventRecord
+from .record import RequestRecord
+from .record import Sink
+from .redaction import Redaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterable
+    from collections.abc import Sequence
+
+    from .config import Config
+    from .exposition import Server
+    from .guard import Guard
+
+__all__ = ["EXTENSION", "Pipeline"]
+
+EXTENSION = "observability"
+"""The key of an app's pipeline in ``app.extensions``."""
+
+SERVER_ERROR = 500
+
+Stage = tuple[tuple[str, "Callable[..., None]"], ...]
+
+
+class Pipeline:
+    """One app's way from signal to sink. Its methods are called in requests, on any thread, and do not raise.
+
+    A stage is a tuple of ``(sink name, bound method)`` made once, so that a sink costs nothing at a stage that it does
+    not override.
+    """
+
+    def __init__(self, app: Any, config: Config, guard: Guard, sinks: Sequence[Any]) -> None:
+        self.app = app
+        self.app_name: str = app.name
+        self.config = config
+        self.guard = guard
+        self.sinks = tuple(sinks)
+        self.metrics_server: Server | None = None
+        """What answers at ``metrics_port``."""
+        self.read_environ = identity.make_reader(config, Redaction(config.redact))
+        self._read_user = identity.make_user_reader(config)
+        self._request_id_key = "HTTP_" + config.request_id_header.upper().replace("-", "_")
+        self._known_methods = _known_methods()
+        self._exclusion = Exclusion(config.exclude)
+        self._open = _stage(sinks, "open")
+        self._attach = _stage(sinks, "attach")
+        self._detach = _stage(sinks, "detach")[::-1]
+        self._start = _stage(sinks, "start")
+        self._event = _stage(sinks, "event")
+        self._signal = _stage(sinks, "signal")
+        self._context = _stage(sinks, "context")
+        self._finish = _stage(sinks, "finish")
+        self._abandon = _stage(sinks, "abandon")
+        self._excluded_error = _stage((s for s in sinks if getattr(s, "sees_excluded_errors", False)), "event")
+
+    # One request, in the order of its life.
+
+    def open(self, environ: dict[str, Any]) -> RequestRecord:
+        """Start the clock and the record of a request."""
+        sent = environ.get("REQUEST_METHOD", "")
+        method = sent if sent in self._known_methods else OTHER
+        record = RequestRecord(
+            self.app, self.app_name, environ, method, time.time_ns(), time.perf_counter_ns(), self.read_environ
+        )
+        record.pipeline = self
+        record.parent = current_record.get()
+        if method is not sent:
+            record.method_original = sent
+        excluded_path = self._exclusion.path
+        if excluded_path is not None and excluded_path(identity.path_of(environ)):
+            record.excluded = True
+        else:
+            record.request_id = identity.request_id_from(environ, self._request_id_key)
+            self.guard.each("open", self._open, record)
+        return record
+
+    def attach(self, record: RequestRecord) -> None:
+        """Enter the request: its code is about to run."""
+        self.guard.each("attach", self._attach, record)
+
+    def detach(self, record: RequestRecord) -> None:
+        """Leave the request again."""
+        self.guard.each("detach", self._detach, record)
+
+    def start(self, record: RequestRecord, endpoint: str | None, rule: str | None) -> None:
+        """Learn the route, and what the environ says by now; called at request_started."""
+        record.started = True
+        record.endpoint = endpoint
+        if endpoint is not None and self._exclusion.covers(self.app, endpoint):
+            record.excluded = True
+            self.guard.each("abandon", self._abandon, record)
+            return
+        if rule is not None:
+            record.route = identity.prefix_of(record.environ) + rule
+        record.describe()
+        self.guard.each("start", self._start, record)
+
+    def learn_user(self, record: RequestRecord) -> None:
+        """Ask who the user is while the request's contexts are there, until there is an answer."""
+        if record.user is None:
+            record.user = self.user()
+
+    def user(self) -> str | None:
+        """Return the current user's id; None where there is none or where asking failed."""
+        user: str | None = self.guard.call("identity", "user", self._read_user)
+        return user
+
+    def fail(self, record: RequestRecord | None, error: BaseException) -> None:
+        """Tell an error that nobody handled, once; the first of a request gives its ``error_type``."""
+        event = EventRecord("exception", self.app_name, {}, time.time_ns(), self.app, error=error)
+        if record is None:
+            self.event(event, None)
+        elif not any(told is error for told in record.errors):
+            record.errors.append(error)
+            record.error = record.errors[0]
+            self.end_renders(record, error)
+            self.guard.each("event", self._excluded_error if record.excluded else self._event, event, record)
+
+    def finish(self, record: RequestRecord) -> None:
+        """End the request, once: its body is sent, has failed or was given up."""
+        if record.duration_ns is not None:
+            return
+        record.duration_ns = time.perf_counter_ns() - record.started_ns
+        if record.open_contexts:
+            # A teardown function that raises keeps Flask 3.1 from sending appcontext_popped.
+            self.context(record, -record.open_contexts)
+        if record.excluded:
+            return
+        if not record.started:
+            self.guard.call("identity", "describe", record.describe)
+        if record.error is not None:
+            record.error_type = error_type_of(record.error)
+        elif record.status is not None and record.status >= SERVER_ERROR:
+            record.error_type = str(record.status)
+        self.end_renders(record, None)
+        self.guard.each("finish", self._finish, record)
+
+    # What happens in between, or outside of any request.
+
+    def event(self, event: EventRecord, record: RequestRecord | None) -> None:
+        """Hand an event to every sink."""
+        self.guard.each("event", self._event, event, record)
+
+    def end_renders(self, record: RequestRecord, error: BaseException | None) -> None:
+        """End the renders that no template_rendered ended: their template, or the request, has failed."""
+        while record.renders and not record.excluded:
+            self.event(record.renders.pop().ended(self.app_name, error), record)
+
+    def context(self, record: RequestRecord | None, change: int) -> None:
+        """Application contexts were pushed (positive) or popped (negative)."""
+        if record is not None:
+            record.open_contexts += change
+        self.guard.each("context", self._context, self.app_name, change)
+
+    def signal(self, signal: str) -> None:
+        """A lifecycle signal was sent outside an observed request."""
+        self.guard.each("signal", self._signal, self.app_name, signal)
+
+
+def _stage(sinks: Iterable[Any], stage: str) -> Stage:
+    methods = [(sink, getattr(sink, stage, None)) for sink in sinks]
+    inherited = getattr(Sink, stage)
+    return tuple(
+        (getattr(sink, "name", "") or type(sink).__name__, method)
+        for sink, method in methods
+        if method is not None and getattr(method, "__func__", None) is not inherited
+    )
+
+
+def _known_methods() -> frozenset[str]:
+    # The convention: the variable replaces the list, its values compared with case.
+    override = os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "")
+    return frozenset(m.strip() for m in override.split(",") if m.strip()) or DEFAULT_KNOWN_METHODS

@@ -1,0 +1,122 @@
+"""The TracerProvider: the app's own where there is one, else one made from the standard ``OTEL_*`` variables.
+
+The only room that sets up ``opentelemetry.sdk``. What the variables mean:
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.metadata import entry_points
+from typing import Any
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["CountingExporter", "tracer_provider"]
+
+logger = logging.getLogger("flask_signal_observability")
+
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+
+EXPORTER_GROUP = "opentelemetry_traces_exporter"
+"""The entry point group under which OpenTelemetry's exporters register."""
+
+
+def tracer_provider(service_name: str, dropped: Callable[[int], None] | None) -> trace.TracerProvider:
+    """Return the global TracerProvider; install one where nobody has.
+
+    With no exporter and no endpoint named in the environment the installed one exports nothing and connects nowhere,
+    but its spans have ids.
+
+    Args:
+        service_name: ``service.name`` of the resource; ``OTEL_RESOURCE_ATTRIBUTES`` adds the rest.
+        dropped: called with the number of spans that an exporter gave up, on its thread.
+    """
+    current = trace.get_tracer_provider()
+    if not isinstance(current, trace.ProxyTracerProvider):
+        return current
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
+    for name in exporter_names():
+        exporter = make_exporter(name)
+        if exporter is not None:
+            if dropped is not None:
+                exporter = CountingExporter(exporter, dropped)
+            batched = name != "console"
+            provider.add_span_processor(BatchSpanProcessor(exporter) if batched else SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return trace.get_tracer_provider()
+
+
+def exporter_names() -> list[str]:
+    """Return the exporters that the environment names; an endpoint alone means ``otlp``."""
+    named = os.environ.get("OTEL_TRACES_EXPORTER", "")
+    names = [name for part in named.split(",") if (name := part.strip().lower())]
+    if not names and any(os.environ.get(variable) for variable in ENDPOINT_VARIABLES):
+        names = ["otlp"]
+    return [name for name in names if name != "none"]
+
+
+def make_exporter(name: str) -> SpanExporter | None:
+    """Return the exporter called ``name``; where it is not installed, warn once and return None."""
+    if name == "console":
+        return ConsoleSpanExporter()
+    if name == "otlp":
+        protocol = next((value for v in PROTOCOL_VARIABLES if (value := os.environ.get(v))), "http/protobuf")
+        name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+    for entry_point in entry_points(group=EXPORTER_GROUP, name=name):
+        try:
+            exporter: SpanExporter = entry_point.load()()
+        except (ImportError, ValueError, RuntimeError, TypeError) as error:
+            logger.warning("the span exporter %r cannot be used, so it gets no spans: %s", name, error)
+            return None
+        return exporter
+    remedy = 'pip install "flask-signal-observability[otlp]"' if name == "otlp_proto_http" else "install its package"
+    logger.warning(
+        "the environment asks for the span exporter %r, which is not installed, so it gets no spans: %s", name, remedy
+    )
+    return None
+
+
+class CountingExporter(SpanExporter):
+    """Hands spans to an exporter and counts those that it gave up. Called on the span processor's thread."""
+
+    def __init__(self, exporter: SpanExporter, dropped: Callable[[int], None]) -> None:
+        self._exporter = exporter
+        self._dropped = dropped
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export; what raises counts as given up too, and goes on to the processor, which logs it."""
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            if result is not SpanExportResult.SUCCESS:
+                self._dropped(len(spans))
+        return result
+
+    def shutdown(self) -> None:
+        """Shut the exporter down."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return self._exporter.force_flush(timeout_millis)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._exporter, name)

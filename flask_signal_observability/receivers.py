@@ -1,0 +1,195 @@
+"""One receiver for each of Flask's ten signals: they fill the record and tell the pipeline.
+
+The receivers are functions of this module, connected with ``sender=app``: they hold no app, so an app that is dropped
+is collected together with its connections. A receiver that raised would stop Blinker's dispatch and turn a 200 into a
+500: all of them run behind the guard.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from typing import Any
+from typing import TYPE_CHECKING
+
+import flask
+from flask import signals
+from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import ClosingIterator
+
+from .pipeline import EXTENSION
+from .record import current_record
+from .record import EventRecord
+from .record import PendingRender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .pipeline import Pipeline
+    from .record import RequestRecord
+
+    Act = Callable[[Pipeline, RequestRecord | None, dict[str, Any]], None]
+
+__all__ = ["connect", "observe_handled_exceptions"]
+
+MAX_RENDERS_OUTSIDE = 64
+"""Renders outside a request that never end are forgotten beyond this depth."""
+
+renders_outside: ContextVar[tuple[PendingRender, ...]] = ContextVar(
+    "flask_signal_observability.renders_outside", default=()
+)
+
+
+def request_started(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """URL matching is over: the route is known, or known to be none."""
+    if record is not None and not record.started:
+        request = flask.request._get_current_object()  # type: ignore[attr-defined]  # one proxy read, not three
+        rule = request.url_rule
+        pipeline.start(record, request.endpoint, None if rule is None else rule.rule)
+
+
+def request_finished(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """A response is ready; whether its body outlives the view is read from it."""
+    if record is not None:
+        pipeline.learn_user(record)
+        record.streamed = outlives_view(payload["response"])
+
+
+def outlives_view(response: flask.Response) -> bool:
+    """Tell a body that is still to be made from one that is there.
+
+    Flask's own error pages come as an iterator too, Werkzeug's :class:`ClosingIterator` over a finished page; a client
+    that never reads one never closes it. A file goes to the server as it is, for ``wsgi.file_wrapper`` and sendfile.
+    """
+    if not response.is_streamed or response.direct_passthrough:
+        return False
+    return response.content_length is None or not isinstance(response.response, ClosingIterator)
+
+
+def got_request_exception(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """Nobody handled this error."""
+    if record is not None:
+        pipeline.learn_user(record)
+    pipeline.fail(record, payload["exception"])
+
+
+def request_tearing_down(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """The last moment at which the user can be read, for a request that had neither a response nor an error."""
+    if record is not None and record.streamed is None and not record.errors:
+        pipeline.learn_user(record)
+
+
+def before_render_template(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """A render begins."""
+    render = PendingRender(payload["template"].name or "<string>", time.time_ns(), time.perf_counter_ns())
+    if record is not None:
+        record.renders.append(render)
+    else:
+        renders_outside.set((*renders_outside.get(), render)[-MAX_RENDERS_OUTSIDE:])
+
+
+def template_rendered(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """A render has come to its end: the innermost one of this template; what began inside it has failed."""
+    name = payload["template"].name or "<string>"
+    pending = list(renders_outside.get()) if record is None else record.renders
+    if any(render.template == name for render in pending):
+        while (render := pending.pop()).template != name:
+            pass
+        if record is None:
+            renders_outside.set(tuple(pending))
+        pipeline.event(render.ended(pipeline.app_name), record)
+
+
+def message_flashed(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """A message was flashed; its category is told, its text never."""
+    fields = {"category": str(payload["category"])}
+    pipeline.event(EventRecord("message_flashed", pipeline.app_name, fields, time.time_ns(), pipeline.app), record)
+
+
+def appcontext_pushed(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """One application context more."""
+    pipeline.context(record, +1)
+
+
+def appcontext_popped(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """One application context less."""
+    pipeline.context(record, -1)
+
+
+def appcontext_tearing_down(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
+    """Renders outside a request that have not ended by now never will."""
+    if record is None and renders_outside.get():
+        renders_outside.set(())
+
+
+def _receiver(act: Act) -> Callable[..., None]:
+    """Return the Blinker receiver for ``act``, which has the signal's name."""
+    name = act.__name__
+
+    def receive(app: flask.Flask, **payload: Any) -> None:
+        record = current_record.get()
+        if record is not None and record.app is app and record.duration_ns is None:
+            pipeline: Pipeline | None = record.pipeline
+            if record.excluded and act not in SEEN_WHEN_EXCLUDED:
+                return
+            record.signals.append(name)
+        else:
+            record, pipeline = None, app.extensions.get(EXTENSION)
+            if pipeline is None:
+                return
+            pipeline.signal(name)
+        pipeline.guard.call("receivers", name, act, pipeline, record, payload)
+
+    receive.__name__ = receive.__qualname__ = name
+    receive.__doc__ = act.__doc__
+    return receive
+
+
+SEEN_WHEN_EXCLUDED = {got_request_exception, appcontext_pushed, appcontext_popped}
+"""An excluded request still writes the error journal, and its contexts are still counted as alive."""
+
+CONTEXT_SIGNALS = {
+    signals.request_tearing_down: _receiver(request_tearing_down),
+    signals.appcontext_tearing_down: _receiver(appcontext_tearing_down),
+    signals.appcontext_pushed: _receiver(appcontext_pushed),
+    signals.appcontext_popped: _receiver(appcontext_popped),
+}
+
+REQUEST_SIGNALS = {
+    signals.request_started: _receiver(request_started),
+    signals.request_finished: _receiver(request_finished),
+    signals.got_request_exception: _receiver(got_request_exception),
+    signals.before_render_template: _receiver(before_render_template),
+    signals.template_rendered: _receiver(template_rendered),
+    signals.message_flashed: _receiver(message_flashed),
+}
+
+
+def observe_handled_exceptions(app: flask.Flask) -> None:
+    """Tell the errors that an error handler of the app answers, too: no signal does.
+
+    HTTPExceptions are answers rather than errors, and do not count.
+    """
+    answer_error = app.handle_user_exception
+
+    def handle_user_exception(*arguments: Any) -> Any:  # (error) up to Flask 3.1, (context, error) from 3.2 on
+        answer = answer_error(*arguments)
+        error = arguments[-1]
+        if not isinstance(error, HTTPException):
+            pipeline: Pipeline = app.extensions[EXTENSION]
+            record = current_record.get()
+            if record is not None and record.app is app and not record.excluded:
+                event = EventRecord("handled_exception", pipeline.app_name, {}, time.time_ns(), app, error=error)
+                pipeline.event(event, record)
+        return answer
+
+    app.handle_user_exception = handle_user_exception  # type: ignore[assignment, method-assign]
+
+
+def connect(app: flask.Flask, *, context_signals: bool) -> None:
+    """Connect the receivers to ``app``; the four context and teardown signals only on request."""
+    for signal, receiver in REQUEST_SIGNALS.items():
+        signal.connect(receiver, sender=app)
+    if context_signals:
+        for signal, receiver in CONTEXT_SIGNALS.items():
+            signal.connect(receiver, sender=app)

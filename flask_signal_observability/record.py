@@ -1,0 +1,223 @@
+"""The one record of a request, the record of an event, and what a sink may do with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from contextvars import ContextVar
+from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["EventRecord", "PendingRender", "RequestRecord", "Sink", "current_record", "error_type_of"]
+
+
+class RequestRecord:
+    """One request: opened by the boundary, filled by the receivers, read by every sink.
+
+    A plain class whose defaults live on the class: an instance only pays for what its request really has.
+    Times of day are Unix nanoseconds; durations come from the monotonic clock. ``None`` means "not known", and a sink
+    leaves it out.
+    """
+
+    # The boundary's clock, and where the record belongs.
+    app: Any
+    """The Flask application; a signal of another application is not about this request."""
+    app_name: str
+    environ: dict[str, Any]
+    pipeline: Any = None
+    """The app's :class:`~flask_signal_observability.pipeline.Pipeline`."""
+    parent: RequestRecord | None = None
+    """The observed request that this one was made in, if any."""
+    started_unix_ns: int
+    started_ns: int
+    duration_ns: int | None = None
+    """Set when the request is finished; until then the request is still running."""
+    excluded: bool = False
+    """No sink sees this request."""
+    request_id: str | None = None
+
+    # What the environ says: see describe().
+    method: str
+    """A method the RFCs know, or ``_OTHER``."""
+    method_original: str | None = None
+    """What the client sent, where ``method`` is ``_OTHER``."""
+    scheme: str = ""
+    path: str = ""
+    """Decoded, with the prefix that the app is mounted under."""
+    query: str | None = None
+    """Redacted; None unless ``Config.capture_query`` is on."""
+    server_address: str | None = None
+    server_port: int | None = None
+    client_address: str | None = None
+    peer_address: str | None = None
+    peer_port: int | None = None
+    protocol_version: str | None = None
+    user_agent: str | None = None
+    request_headers: dict[str, list[str]] | None = None
+    request_size: int | None = None
+
+    # What Flask's signals say.
+    route: str | None = None
+    endpoint: str | None = None
+    user: str | None = None
+    started: bool = False
+    """request_started was sent: the route is known, or known to be none."""
+    streamed: bool | None = None
+    """Whether the body outlives the view; None until a Flask response was seen."""
+    error: BaseException | None = None
+    """The error that nobody handled: the first, where several followed each other."""
+    error_type: str | None = None
+    """Set when the request is finished: the error's class, or the status of a 5xx as a string."""
+    audited: bool = False
+    """The request sent ``access_logged`` itself."""
+
+    # What the server was really given.
+    status: int | None = None
+    response_headers: list[tuple[str, str]] | None = None
+    response_size: int | None = None
+    client_disconnected: bool = False
+
+    # What the tracing sink tells the others.
+    trace_id: str | None = None
+    span_id: str | None = None
+    sampled: bool = False
+
+    def __init__(
+        self,
+        app: Any,
+        app_name: str,
+        environ: dict[str, Any],
+        method: str,
+        started_unix_ns: int,
+        started_ns: int,
+        reader: Callable[[RequestRecord], None],
+    ) -> None:
+        self.app = app
+        self.app_name = app_name
+        self.environ = environ
+        self.method = method
+        self.started_unix_ns = started_unix_ns
+        self.started_ns = started_ns
+        self._reader = reader
+        self.signals: list[str] = []
+        """The lifecycle signals that this request sent, in their order."""
+        self.open_contexts = 0
+        """Application contexts pushed and not popped while this record was current."""
+        self.annotations: dict[str, Any] = {}
+        self.errors: list[BaseException] = []
+        """Every error that nobody handled, in the order in which they were told."""
+        self.renders: list[PendingRender] = []
+        """Renders that began and did not end yet, the innermost last."""
+        self.state: dict[str, Any] = {}
+        """What a sink keeps for this request, under its name."""
+
+    def describe(self) -> None:
+        """Read from the environ what it says *now*: a ProxyFix inside the boundary may have changed it since."""
+        self._reader(self)
+
+    @property
+    def duration_seconds(self) -> float:
+        """Seconds from the boundary's clock to the end of the body; 0.0 while the request is running."""
+        return (self.duration_ns or 0) / 1e9
+
+    @property
+    def ended_unix_ns(self) -> int:
+        """Unix time of the end: the start, and the monotonic duration added, so that it is never before the start."""
+        return self.started_unix_ns + (self.duration_ns or 0)
+
+
+@dataclasses.dataclass
+class PendingRender:
+    """A template that began to render."""
+
+    template: str
+    started_unix_ns: int
+    started_ns: int
+
+    def ended(self, app_name: str, error: BaseException | None = None) -> EventRecord:
+        """Return the event of this render, ended now; ``error`` is what ended it, where it did not come to its end."""
+        duration_ns = time.perf_counter_ns() - self.started_ns
+        return EventRecord(
+            "template_rendered",
+            app_name,
+            {"template": self.template},
+            self.started_unix_ns + duration_ns,
+            started_unix_ns=self.started_unix_ns,
+            duration_ns=duration_ns,
+            error=error,
+        )
+
+
+@dataclasses.dataclass
+class EventRecord:
+    """Something that happened, in a request or outside of one.
+
+    ``name`` is ``template_rendered``, ``message_flashed``, ``exception``, ``access_logged`` or the name of a watched
+    signal; ``fields`` hold what it carries. A timed event has a start and a duration.
+    """
+
+    name: str
+    app_name: str
+    fields: dict[str, Any]
+    unix_ns: int
+    """When it was told: Unix time in nanoseconds."""
+    sender: object = None
+    started_unix_ns: int | None = None
+    duration_ns: int | None = None
+    error: BaseException | None = None
+
+
+class Sink:
+    """One output. Override the stages you need; a stage that is not overridden costs nothing.
+
+    Stages are called on the thread that serves the request, each behind the guard: what they raise is counted under
+    ``observability_errors_total{sink,stage}`` and never reaches the response. Any object with a ``name`` and some of
+    these methods will do.
+    """
+
+    name: str = ""
+    sees_excluded_errors: bool = False
+    """Whether an unhandled error of an excluded request is told to :meth:`event` all the same."""
+
+    def open(self, record: RequestRecord) -> None:
+        """A request came in: only its method, path, clock and id are known."""
+
+    def attach(self, record: RequestRecord) -> None:
+        """Code of the request is about to run: the application, or the next chunk of a streamed body.
+
+        Called for an excluded request too (``record.excluded``), so that its caller's context can flow through it.
+        """
+
+    def detach(self, record: RequestRecord) -> None:
+        """That code has returned; undo what ``attach`` did."""
+
+    def start(self, record: RequestRecord) -> None:
+        """request_started: route and client are known."""
+
+    def event(self, event: EventRecord, record: RequestRecord | None) -> None:
+        """Something happened; ``record`` is None outside an observed request."""
+
+    def signal(self, app_name: str, signal: str) -> None:
+        """A lifecycle signal was sent outside an observed request; inside one it is in ``record.signals``."""
+
+    def context(self, app_name: str, change: int) -> None:
+        """``change`` (+1 or -1) application contexts are alive now."""
+
+    def finish(self, record: RequestRecord) -> None:
+        """The request is over, its body too; ``duration_ns``, ``status`` and ``error_type`` are final."""
+
+    def abandon(self, record: RequestRecord) -> None:
+        """The request turned out to be excluded after ``open``: forget it."""
+
+
+current_record: ContextVar[RequestRecord | None] = ContextVar("flask_signal_observability.record", default=None)
+"""The request that is being served here; set and reset by the boundary alone."""
+
+
+def error_type_of(error: BaseException) -> str:
+    """Return the fully qualified class name of ``error``, builtins bare, as OpenTelemetry's ``exception.type`` asks."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

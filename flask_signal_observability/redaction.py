@@ -1,0 +1,188 @@
+"""What must not leave the process: which keys are hidden, and the shapes of credentials in free text."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["HIDDEN_NAMES", "MASK", "Redaction", "mask_patterns"]
+
+MASK = "REDACTED"
+
+HIDDEN_NAMES = (
+    "X-Amz-Signature",
+    "X-Amz-Credential",
+    "X-Amz-Security-Token",
+    "AWSAccessKeyId",
+    "Signature",
+    "sig",
+    "X-Goog-Signature",
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "x-api-key",
+    "api_key",
+    "apikey",
+    "token",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "password",
+    "passwd",
+    "secret",
+    "client_secret",
+    "session",
+)
+"""Hidden always. The first seven, and the mask, are OpenTelemetry's: HTTP semantic conventions, ``url.query``."""
+
+MAX_KEY_LENGTH = 256
+MAX_CACHED_KEYS = 1024
+MAX_DEPTH = 32
+
+_PARTS = re.compile(r"[^\W_]+")
+_CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[a-z])")
+
+
+class Redaction:
+    """Masks the values of keys that name a secret; the keys stay.
+
+    A key is hidden where its words contain the words of a hidden name next to each other, without regard to case:
+    ``token`` hides ``x-auth-token`` and ``csrfToken``; ``sig`` does not hide ``design``. Words end at anything that
+    is no letter or digit, at a change of case and at a digit. Safe to use from several threads.
+
+    Args:
+        extra: Names that are hidden beside ``HIDDEN_NAMES``.
+    """
+
+    def __init__(self, extra: Iterable[str] = ()) -> None:
+        names = {_spaced(name) for name in (*HIDDEN_NAMES, *extra) if _PARTS.search(name)}
+        # "accesstoken" and "awsaccesskeyid" show no seam to split at.
+        names |= {f" {name.replace(' ', '')} " for name in names}
+
+        @lru_cache(maxsize=MAX_CACHED_KEYS)
+        def hides(key: str) -> bool:
+            key = unquote_plus(key)
+            # With and without the changes of case: "csrfToken" needs them, "pAssword" must not have them.
+            words = _spaced(key) + _spaced(key.lower())
+            return any(name in words for name in names)
+
+        self._hides = hides
+
+    def hides(self, key: str) -> bool:
+        """Tell whether the value of ``key`` (percent-encoded or not) is masked; its first 256 characters count."""
+        return self._hides(key[:MAX_KEY_LENGTH])
+
+    def mask_query(self, query: str) -> str:
+        """Return the query string with the values of hidden keys masked, and every other byte as it was."""
+        if "=" not in query:
+            return query
+        return "&".join([self._mask_pair(pair) for pair in query.split("&")])
+
+    def mask_headers(self, name: str, values: list[str]) -> list[str]:
+        """Return ``values``, or as many masks where the header ``name`` is hidden."""
+        return [MASK] * len(values) if self.hides(name) else values
+
+    def mask_mapping(self, mapping: dict[Any, Any]) -> dict[Any, Any]:
+        """Return a copy masked at any depth of dicts, lists and tuples; ``mapping`` itself is left alone.
+
+        What contains itself, or lies deeper than 32 levels, is replaced by the mask.
+        """
+        masked: dict[Any, Any] = self._masked(mapping, MAX_DEPTH, {})
+        return masked
+
+    def _mask_pair(self, pair: str) -> str:
+        key, equals, _ = pair.partition("=")
+        return f"{key}={MASK}" if equals and self.hides(key) else pair
+
+    def _masked(self, value: Any, depth: int, seen: dict[int, Any]) -> Any:
+        # Each container is copied once: shared ones cannot make the work explode, and one met inside itself is still
+        # in the making, so the mask stands for it.
+        if not isinstance(value, (dict, list, tuple)):
+            return value
+        if depth == 0:
+            return MASK
+        if id(value) in seen:
+            return seen[id(value)]
+        seen[id(value)] = MASK
+        copy: Any
+        if isinstance(value, dict):
+            copy = {
+                key: MASK if isinstance(key, str) and self.hides(key) else self._masked(item, depth - 1, seen)
+                for key, item in value.items()
+            }
+        else:
+            copy = [self._masked(item, depth - 1, seen) for item in value]
+            if isinstance(value, tuple):
+                copy = tuple(copy)
+        seen[id(value)] = copy
+        return copy
+
+
+def _spaced(key: str) -> str:
+    """Return the lowercase words of ``key``, each with a space before and after the whole."""
+    return f" {' '.join(_CASE_CHANGE.sub(' ', part) for part in _PARTS.findall(key))} ".lower()
+
+
+# Each pattern begins where its run of characters begins, and none is searched for twice in the same run: the time is
+# linear in the text whatever the text is.
+_TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2}))eyJ[\w-]{8,}(?:\.[\w-]*){2,4}", re.ASCII)
+_CREDENTIALS = re.compile(r"\b(bearer|basic)(\s{1,8})([\w.~+/=-]+)", re.ASCII | re.IGNORECASE)
+_URL_PASSWORD = re.compile(r'(://[^\s/?#:@"<>]*:)[^\s/?#"<>]*@')
+# 13 to 19 digits, in one piece or grouped as they are printed on cards (4-4-4-4-3, 4-6-5). The first digit is a card
+# network's, so that times in nanoseconds are left alone; the digits of a longer number or of a fraction are no card.
+_CARD = re.compile(
+    r"[2-6](?<!\w.)(?<!\d\..)\d{3}"
+    r"(?:([ -]?)\d{4}\1\d{4}\1\d{1,4}(?:\1\d{1,3})?|([ -])\d{6}\2\d{4,5})"
+    r"(?!\w)(?!\.\d)",
+    re.ASCII,
+)
+
+_FEWEST_CARD_DIGITS = 13
+_SHORTEST_PLAIN_TOKEN = 8
+_ORDINARY_WORDS = frozenset({"authentication", "authorization", "credential", "credentials"})
+
+
+def mask_patterns(text: str) -> str:
+    """Return ``text`` with what looks like a credential masked, whatever key it stands under.
+
+    Bearer and basic credentials (RFC 6750, RFC 7617), JSON web tokens (RFC 7519), the password in
+    ``scheme://user:password@`` and card numbers that pass Luhn's check. The time is linear in the length of the text.
+    """
+    if "eyJ" in text:
+        text = _TOKEN.sub(MASK, text)
+    if "://" in text and "@" in text:
+        text = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
+    lowercase = text.lower()
+    if "bearer" in lowercase or "basic" in lowercase:
+        text = _CREDENTIALS.sub(_mask_credentials, text)
+    if len(text) >= _FEWEST_CARD_DIGITS:
+        text = _CARD.sub(_mask_card, text)
+    return text
+
+
+def _mask_credentials(match: re.Match[str]) -> str:
+    scheme, space, token = match.groups()
+    before = match.string[max(0, match.start() - 20) : match.start()].lower()
+    if "authorization" in before or _is_credential(scheme.lower(), token.strip(".=-")):
+        return f"{scheme}{space}{MASK}"
+    return match[0]
+
+
+def _is_credential(scheme: str, token: str) -> bool:
+    """Tell "Basic dXNlcjpwYXNz" from "basic income", and a bearer's token from "bearer of good news"."""
+    if not token.isalpha() or (token[1:] != token[1:].lower() and not token.isupper()):
+        return token != ""
+    return scheme == "bearer" and len(token) >= _SHORTEST_PLAIN_TOKEN and token.lower() not in _ORDINARY_WORDS
+
+
+def _mask_card(match: re.Match[str]) -> str:
+    digits = [int(digit) for digit in match[0] if digit.isdigit()]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+    return MASK if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 else match[0]

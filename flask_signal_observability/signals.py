@@ -1,0 +1,107 @@
+"""The package's own signals, and what a view may say about its request."""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from typing import Any
+from typing import TYPE_CHECKING
+
+import blinker
+import flask
+
+from .catalogue import OTHER
+from .pipeline import EXTENSION
+from .record import current_record
+from .record import EventRecord
+from .record import RequestRecord
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+__all__ = ["access_logged", "annotate", "event_bus", "register"]
+
+logger = logging.getLogger("flask_signal_observability")
+
+event_bus = blinker.Namespace()
+"""A namespace for an app's own signals; ``access_logged`` lives in it."""
+
+access_logged = event_bus.signal(
+    "access-event",
+    doc="Send it, with any sender and any payload, to write ``{user}@{ip} accessed {path}`` to the audit file.",
+)
+
+
+def annotate(**fields: Any) -> None:
+    """Add fields to this request's span and JSON records, and to metrics where ``Config.metric_labels`` allows them.
+
+    A later value replaces an earlier one; a field can never replace one of the package's own. Outside an observed
+    request nothing happens.
+    """
+    record = current_record.get()
+    if record is not None:
+        record.annotations.update(fields)
+
+
+_pipelines: list[weakref.ref[Pipeline]] = []
+"""Every live pipeline, the oldest first: where ``access_logged`` goes when it is sent outside of any app."""
+
+_warned_of_several = False
+
+
+def register(pipeline: Pipeline) -> None:
+    """Let ``access_logged`` reach this pipeline from outside of any app."""
+    _pipelines[:] = [reference for reference in _pipelines if reference() is not None]
+    _pipelines.append(weakref.ref(pipeline))
+
+
+def _pipeline_here() -> Pipeline | None:
+    if flask.has_app_context():
+        pipeline: Pipeline | None = flask.current_app.extensions.get(EXTENSION)
+        if pipeline is not None:
+            return pipeline
+    live = [pipeline for reference in _pipelines if (pipeline := reference()) is not None]
+    global _warned_of_several  # noqa: PLW0603 - once a process
+    if len(live) > 1 and not _warned_of_several:
+        _warned_of_several = True
+        logger.warning(
+            "access_logged was sent outside of any app while %d apps are observed; it goes to the first, %r. "
+            "Send it inside an application context to choose another.",
+            len(live),
+            live[0].app_name,
+        )
+    return live[0] if live else None
+
+
+def _where(pipeline: Pipeline) -> dict[str, str | None]:
+    record = current_record.get()
+    if record is None or record.app is not pipeline.app:
+        if not flask.has_request_context():
+            return {"user": None, "ip": None, "path": None}
+        # A request context without a server, such as test_request_context().
+        environ = flask.request.environ
+        record = RequestRecord(pipeline.app, pipeline.app_name, environ, OTHER, 0, 0, pipeline.read_environ)
+    if not record.path:
+        record.describe()
+    return {
+        "user": pipeline.user() if flask.has_app_context() else None,
+        "ip": record.client_address,
+        "path": record.path,
+    }
+
+
+def _on_access(sender: object, **payload: Any) -> None:
+    pipeline = _pipeline_here()
+    if pipeline is not None:
+        pipeline.guard.call("receivers", "access_logged", _tell_access, pipeline, sender, payload)
+
+
+def _tell_access(pipeline: Pipeline, sender: object, payload: dict[str, Any]) -> None:
+    record = current_record.get()
+    own = record if record is not None and record.app is pipeline.app else None
+    event = EventRecord("access_logged", pipeline.app_name, {**payload, **_where(pipeline)}, time.time_ns(), sender)
+    pipeline.event(event, own)
+
+
+access_logged.connect(_on_access)

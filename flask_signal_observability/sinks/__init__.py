@@ -1,0 +1,1 @@
+"""One output each; no sink knows another, or Flask."""

@@ -1,0 +1,390 @@
+"""Requests as OpenTelemetry SERVER spans, renders as their children."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from typing import Any
+from typing import TYPE_CHECKING
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate
+from opentelemetry import trace
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import INVALID_SPAN
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Status
+from opentelemetry.trace import StatusCode
+
+from ..catalogue import OTHER
+from ..catalogue import SCHEMA_URL
+from ..record import error_type_of
+from ..record import Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.util.types import AttributeValue
+
+    from ..config import Config
+    from ..guard import Guard
+    from ..record import EventRecord
+    from ..record import RequestRecord
+    from ..redaction import Redaction
+
+    Attributes = dict[str, AttributeValue]
+
+__all__ = ["RequestSpan", "TracingSink"]
+
+NAME = "tracing"
+
+W3C_FIELDS = frozenset({"traceparent", "tracestate", "baggage"})
+W3C_KEYS = ("HTTP_TRACEPARENT", "HTTP_BAGGAGE")
+"""Without one of these the W3C propagators find nothing: the 7 microseconds of asking them are saved."""
+
+
+class TracingSink(Sink):
+    """Starts the server span at request_started, backdated to the boundary's clock, or as soon as it is needed."""
+
+    name = NAME
+
+    def __init__(
+        self, config: Config, provider: trace.TracerProvider, guard: Guard, redaction: Redaction, version: str
+    ) -> None:
+        self._config = config
+        self._guard = guard
+        self._redaction = redaction
+        self._tracer = provider.get_tracer("flask_signal_observability", version, schema_url=SCHEMA_URL)
+        self._propagator: TextMapPropagator | None = None
+        self._propagator_is_w3c = False
+
+    # A request.
+
+    def open(self, record: RequestRecord) -> None:
+        """Take the caller's context; the span itself waits until something needs it."""
+        parent = self._parent_context(record)
+        span = RequestSpan(self, record, parent)
+        record.state[NAME] = Segment(span, trace.set_span_in_context(span, parent))
+
+    def _parent_context(self, record: RequestRecord) -> Context:
+        context = otel_context.get_current()
+        if context:
+            # A span that happens to be current here is not this request's caller: only an enclosing request is.
+            outer: Segment | None = record.parent.state.get(NAME) if record.parent is not None else None
+            if outer is not None or trace.get_current_span(context) is not INVALID_SPAN:
+                context = trace.set_span_in_context(INVALID_SPAN if outer is None else outer.server_span, context)
+        propagator = propagate.get_global_textmap()
+        if propagator is not self._propagator:
+            self._propagator, self._propagator_is_w3c = propagator, propagator.fields <= W3C_FIELDS
+        environ = record.environ
+        if self._propagator_is_w3c and not any(key in environ for key in W3C_KEYS):
+            return context
+        extracted: Context = self._guard.call(
+            NAME, "extract", propagator.extract, environ, context, EnvironGetter(), default=context
+        )
+        return extracted
+
+    def attach(self, record: RequestRecord) -> None:
+        """Make the request's context current; for an excluded request that is its caller's."""
+        segment: Segment | None = record.state.get(NAME)
+        if segment is None and record.excluded:
+            segment = record.state[NAME] = Segment(None, self._parent_context(record))
+        if segment is not None:
+            segment.token = otel_context.attach(segment.context)
+
+    def detach(self, record: RequestRecord) -> None:
+        """Give back the context of before; what the request had current goes on with its next chunk."""
+        segment: Segment | None = record.state.get(NAME)
+        if segment is not None and segment.token is not None:
+            segment.context = otel_context.get_current()
+            token, segment.token = segment.token, None
+            otel_context.detach(token)
+
+    def start(self, record: RequestRecord) -> None:
+        """Start the span with its final name and route, or bring one up to date that was needed earlier."""
+        segment: Segment | None = record.state.get(NAME)
+        if segment is None or segment.span is None:
+            return
+        early = segment.span.started_span
+        if early is None:
+            segment.span.start()
+        elif early.is_recording():
+            early.update_name(span_name(record))
+            early.set_attributes(self._request_attributes(record))
+
+    def begin(self, record: RequestRecord, parent: Context) -> trace.Span:
+        """Start the real span; a sampler or processor that fails costs the span, not the request."""
+        span: trace.Span = self._guard.call(NAME, "begin", self._begin, record, parent, default=INVALID_SPAN)
+        return span
+
+    def _begin(self, record: RequestRecord, parent: Context) -> trace.Span:
+        if not record.path:
+            record.describe()
+        span = self._tracer.start_span(
+            span_name(record),
+            context=parent,
+            kind=SpanKind.SERVER,
+            attributes=self._request_attributes(record),
+            start_time=record.started_unix_ns,
+        )
+        context = span.get_span_context()
+        if context.is_valid:
+            record.trace_id = trace.format_trace_id(context.trace_id)
+            record.span_id = trace.format_span_id(context.span_id)
+            record.sampled = context.trace_flags.sampled
+        return span
+
+    def _request_attributes(self, record: RequestRecord) -> Attributes:
+        known = {
+            "http.request.method": record.method,
+            "url.scheme": record.scheme,
+            "url.path": record.path,
+            "http.request.method_original": record.method_original,
+            "http.route": record.route,
+            "url.query": record.query,
+            "server.address": record.server_address,
+            "server.port": record.server_port,
+            "client.address": record.client_address,
+            "network.peer.address": record.peer_address,
+            "network.peer.port": record.peer_port,
+            "network.protocol.version": record.protocol_version,
+            "user_agent.original": record.user_agent,
+            "http.request.body.size": record.request_size,
+            "flask.endpoint": record.endpoint,
+            "flask.request_id": record.request_id,
+        }
+        attributes: Attributes = {key: value for key, value in known.items() if value is not None}
+        for header, values in (record.request_headers or {}).items():
+            attributes[f"http.request.header.{header}"] = values
+        return attributes
+
+    def finish(self, record: RequestRecord) -> None:
+        """End the span; a request that never got to request_started has its whole span made here."""
+        segment: Segment | None = record.state.get(NAME)
+        if segment is None or segment.span is None:
+            return
+        span = segment.span.start()
+        try:
+            if span.is_recording():
+                span.set_attributes(self._response_attributes(record))
+                if record.error is not None:
+                    span.set_status(Status(StatusCode.ERROR, self._describe_error(record.error)))
+                elif record.error_type is not None:
+                    span.set_status(Status(StatusCode.ERROR))
+        finally:
+            if span.is_recording():
+                span.end(record.ended_unix_ns)
+
+    def _response_attributes(self, record: RequestRecord) -> Attributes:
+        own: dict[str, AttributeValue | None] = {
+            "http.response.status_code": record.status,
+            "error.type": record.error_type,
+            "http.response.body.size": record.response_size,
+            "user.id": record.user,
+        }
+        attributes: Attributes = {key: value for key, value in own.items() if value is not None}
+        if record.client_disconnected:
+            attributes["client_disconnected"] = True
+        for header in self._config.capture_response_headers:
+            values = [value for name, value in record.response_headers or () if name.lower() == header]
+            if values:
+                attributes[f"http.response.header.{header}"] = self._redaction.mask_headers(header, values)
+        if record.annotations:
+            taken = attributes.keys() | self._request_attributes(record).keys()
+            for key, value in self._redaction.mask_mapping(record.annotations).items():
+                if key not in taken:
+                    attributes[key] = self._guard.call(NAME, "annotate", attribute, value, default="<unprintable>")
+        return attributes
+
+    def abandon(self, record: RequestRecord) -> None:
+        """Forget the span of an excluded request; its children belong to the caller instead.
+
+        A span that was needed before the request turned out to be excluded has children already: it is ended, so that
+        they are not orphaned.
+        """
+        segment: Segment | None = record.state.get(NAME)
+        if segment is not None and segment.span is not None:
+            segment.span.abandon()
+
+    # Events.
+
+    def event(self, event: EventRecord, record: RequestRecord | None) -> None:
+        """Turn a render into a child span, anything else that is told here into a span event."""
+        if event.name == "template_rendered":
+            self._render(event)
+            return
+        segment: Segment | None = record.state.get(NAME) if record is not None else None
+        if segment is None or segment.span is None or not segment.span.is_recording():
+            return
+        if event.error is not None:
+            segment.span.add_event("exception", self._error_attributes(event.error), event.unix_ns)
+        elif event.name == "message_flashed":
+            segment.span.add_event("message_flashed", {"category": event.fields["category"]}, event.unix_ns)
+
+    def _render(self, event: EventRecord) -> None:
+        template = event.fields["template"]
+        # Made when it has ended: a render is never current, so that nothing hangs on one that ends elsewhere or never.
+        span = self._tracer.start_span(
+            "render <string>" if template == "<string>" else f"render {template}",
+            attributes={"flask.template": template},
+            start_time=event.started_unix_ns,
+        )
+        if event.error is not None:
+            span.set_attribute("error.type", error_type_of(event.error))
+            span.set_status(Status(StatusCode.ERROR, self._describe_error(event.error)))
+        span.end(event.unix_ns)
+
+    def _error_attributes(self, error: BaseException) -> Attributes:
+        text = traceback.TracebackException.from_exception(error)
+        if self._config.exception_message:
+            stack = "".join(text.format())
+            return {
+                "exception.type": error_type_of(error),
+                "exception.message": self._message(error),
+                "exception.stacktrace": stack,
+            }
+        return {"exception.type": error_type_of(error), "exception.stacktrace": "".join(text.stack.format())}
+
+    def _describe_error(self, error: BaseException) -> str:
+        kind = error_type_of(error)
+        return f"{kind}: {self._message(error)}" if self._config.exception_message else kind
+
+    def _message(self, error: BaseException) -> str:
+        text: str = self._guard.call(NAME, "message", str, error, default="")
+        return text
+
+
+class Segment:
+    """The OpenTelemetry side of a request while its code runs, piece by piece."""
+
+    __slots__ = ("context", "span", "token")
+
+    def __init__(self, span: RequestSpan | None, context: Context) -> None:
+        self.span = span
+        """The server span; None where the request is excluded, and its caller's span stands in its place."""
+        self.context = context
+        """What is current while the request runs; a streamed body goes on with what its last chunk left."""
+        self.token: Any = None
+
+    @property
+    def server_span(self) -> trace.Span:
+        """The span that a request made inside this one is a child of."""
+        return self.span if self.span is not None else trace.get_current_span(self.context)
+
+
+class RequestSpan(trace.Span):
+    """Stands for the server span from the first moment on, and starts the real one at its first use.
+
+    So a session store that talks to its database before the route is known has a parent, and yet a sampler sees
+    ``http.route`` wherever nothing asked earlier.
+    """
+
+    def __init__(self, sink: TracingSink, record: RequestRecord, parent: Context) -> None:
+        self._sink = sink
+        self._record = record
+        self._parent = parent
+        self._lock = threading.RLock()
+        self._starting = False
+        self.started_span: trace.Span | None = None
+
+    def start(self) -> trace.Span:
+        """Return the real span, started now if it was not yet. Two threads may come here first."""
+        if self.started_span is not None:
+            return self.started_span
+        with self._lock:
+            if self._starting:
+                # A sampler or processor asked for the current span while that is being started (a log call will do).
+                return trace.get_current_span(self._parent)
+            if self.started_span is None:
+                self._starting = True
+                try:
+                    self.started_span = self._sink.begin(self._record, self._parent)
+                finally:
+                    self._starting = False
+            return self.started_span
+
+    def abandon(self) -> None:
+        """Become the caller's span: what is made from here on hangs on that."""
+        if self.started_span is not None:
+            self.started_span.end()
+        self.started_span = trace.NonRecordingSpan(trace.get_current_span(self._parent).get_span_context())
+
+    def get_span_context(self) -> trace.SpanContext:
+        """See :class:`opentelemetry.trace.Span`."""
+        return self.start().get_span_context()
+
+    def is_recording(self) -> bool:
+        """See :class:`opentelemetry.trace.Span`."""
+        return self.start().is_recording()
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self.start().set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self.start().set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self.start().add_event(name, attributes, timestamp)
+
+    def add_link(self, context: trace.SpanContext, attributes: Any = None) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self.start().add_link(context, attributes)
+
+    def update_name(self, name: str) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self.start().update_name(name)
+
+    def set_status(self, status: Any, description: str | None = None) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self.start().set_status(status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Any = None,
+        timestamp: int | None = None,
+        escaped: bool = False,  # noqa: FBT001, FBT002
+    ) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self.start().record_exception(exception, attributes, timestamp, escaped)
+
+    def end(self, end_time: int | None = None) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self.start().end(end_time)
+
+    def __getattr__(self, name: str) -> Any:
+        # What the SDK's span has beyond the API's: name, attributes, parent ...
+        return getattr(self.start(), name)
+
+
+class EnvironGetter(Getter["dict[str, Any]"]):
+    """Reads a propagator's headers from a WSGI environ (PEP 3333)."""
+
+    def get(self, carrier: dict[str, Any], key: str) -> list[str] | None:
+        """Return the header's value as a list of one; None where it is absent."""
+        value = carrier.get("HTTP_" + key.upper().replace("-", "_"))
+        return None if value is None else [value]
+
+    def keys(self, carrier: dict[str, Any]) -> list[str]:
+        """Return the names of the headers that are there."""
+        return [key[5:].lower().replace("_", "-") for key in carrier if key.startswith("HTTP_")]
+
+
+def span_name(record: RequestRecord) -> str:
+    """Return the convention's name: ``{method} {route}``, ``HTTP`` standing for a method that is not known."""
+    method = "HTTP" if record.method == OTHER else record.method
+    return method if record.route is None else f"{method} {record.route}"
+
+
+def attribute(value: Any) -> AttributeValue:
+    """Return an annotation as an attribute value: a plain one as it is, a list of plain ones, else its text."""
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return list(value)
+    return str(value)

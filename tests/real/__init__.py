@@ -1,0 +1,1 @@
+"""Tests with real parts: gunicorn, Prometheus, an OpenTelemetry collector, and OTLP on the wire."""

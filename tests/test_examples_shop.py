@@ -1,0 +1,294 @@
+"""The example shop: its pages through the test client, and the demo as a program."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from typing import TYPE_CHECKING
+
+import pytest
+from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+ROOT = Path(__file__).parent.parent
+SHOP = ROOT / "examples" / "shop"
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """A shop that shares nothing with the process: its traces and metrics are the demo's test."""
+    monkeypatch.syspath_prepend(SHOP)
+    from shop import create_app
+
+    app = create_app(
+        {
+            "SHOP_DATABASE": str(tmp_path / "shop.sqlite3"),
+            "OBSERVABILITY_TRACING": False,
+            "OBSERVABILITY_METRICS": False,
+            "OBSERVABILITY_LOG_STREAM": str(tmp_path / "shop.jsonl"),
+            "OBSERVABILITY_AUDIT_PATH": str(tmp_path / "access_audit.log"),
+            "OBSERVABILITY_ERROR_JOURNAL_PATH": str(tmp_path / "error_journal.log"),
+        }
+    )
+    yield app
+    SQLAlchemyInstrumentor().uninstrument()
+    app.extensions["shop_engine"].dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def records(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (tmp_path / "shop.jsonl").read_text().splitlines()]
+
+
+def buy(client: FlaskClient, sku: str = "oak-lamp", quantity: int = 1) -> str:
+    client.post(f"/cart/{sku}", data={"quantity": quantity})
+    response = client.post("/checkout/")
+    assert response.status_code == 303
+    return response.location
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/", "Good things"),
+        ("/products/", "Blue backpack"),
+        ("/products/?category=lamp", "Oak lamp"),
+        ("/products/oak-lamp", "Add to cart"),
+        ("/recommendations/oak-lamp", "Rated like Oak lamp"),
+        ("/search?q=lamp", "Copper lamp"),
+        ("/cart/", "Your cart"),
+        ("/accounts/sign-in", "Name"),
+        ("/shipping/at", "Swift Post"),
+        ("/api/products", "copper-kettle"),
+        ("/api/products/copper-kettle", '"cents":6000'),
+        ("/healthz", "ok"),
+    ],
+)
+def test_page_answers(client: FlaskClient, path: str, text: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200
+    assert text in response.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/wp-login.php", 404),
+        ("GET", "/products/no-such-thing", 404),
+        ("GET", "/api/products/no-such-thing", 404),
+        ("GET", "/shipping/xx", 404),
+        ("GET", "/checkout/orders/1", 404),
+        ("DELETE", "/products/oak-lamp", 405),
+        ("GET", "/accounts/orders", 401),
+        ("GET", "/products/?page=last", 400),
+        ("POST", "/cart/oak-lamp?quantity=", 303),
+        ("GET", "/products", 308),
+        ("GET", "/shop/oak-lamp", 301),
+        ("GET", "/recommendations/gift-card", 500),
+    ],
+)
+def test_page_refuses_or_redirects(client: FlaskClient, method: str, path: str, status: int) -> None:
+    assert client.open(path, method=method).status_code == status
+
+
+def test_a_wrong_method_is_told_the_right_ones(client: FlaskClient) -> None:
+    assert "GET" in client.delete("/products/oak-lamp").headers["Allow"]
+
+
+def test_errors_of_the_api_are_json(client: FlaskClient) -> None:
+    assert client.get("/api/products/nothing").get_json()["error"] == "Not Found"
+
+
+def test_adding_to_the_cart_flashes(client: FlaskClient) -> None:
+    response = client.post("/cart/oak-lamp", follow_redirects=True)
+    assert "Oak lamp is in your cart." in response.get_data(as_text=True)
+
+
+def test_paying_places_an_order_and_empties_the_cart(client: FlaskClient) -> None:
+    client.post("/accounts/sign-in", data={"name": "alice"})
+    order = buy(client)
+    assert "Oak lamp" in client.get(order).get_data(as_text=True)
+    assert "Order 1" in client.get("/accounts/orders").get_data(as_text=True)
+    assert "Oak lamp" not in client.get("/cart/").get_data(as_text=True)
+
+
+def test_paying_for_nothing_leads_back_to_the_cart(client: FlaskClient) -> None:
+    assert "empty" in client.post("/checkout/", follow_redirects=True).get_data(as_text=True)
+
+
+def test_more_than_the_shelf_holds_cannot_be_bought(client: FlaskClient) -> None:
+    client.post("/cart/oak-lamp", data={"quantity": "99"})
+    response = client.post("/checkout/")
+    assert response.status_code == 400
+    assert "only 8 of oak-lamp are left" in response.get_data(as_text=True)
+
+
+def test_orders_stream_as_csv(client: FlaskClient) -> None:
+    buy(client)
+    response = client.get("/reports/orders.csv")
+    assert response.mimetype == "text/csv"
+    assert response.is_streamed
+    header, line = response.get_data(as_text=True).splitlines()
+    assert header == "order,customer,total,currency,paid_at"
+    assert line.startswith("1,guest,91.00,EUR,")
+
+
+def test_a_paid_order_annotates_its_record(client: FlaskClient, tmp_path: Path) -> None:
+    buy(client)
+    paid = records(tmp_path)[-1]
+    assert (paid["http.route"], paid["order.id"], paid["order.total_cents"]) == ("/checkout/", 1, 9100)
+
+
+def test_low_stock_annotates_the_record_of_its_order(client: FlaskClient, tmp_path: Path) -> None:
+    buy(client, quantity=6)
+    finished = [record for record in records(tmp_path) if record["event"] == "request_finished"]
+    assert finished[-1]["stock.low"] == "oak-lamp"
+
+
+def test_every_request_is_audited_once_also_the_one_that_says_so_itself(client: FlaskClient, tmp_path: Path) -> None:
+    client.post("/accounts/sign-in", data={"name": "alice"})
+    buy(client)
+    lines = (tmp_path / "access_audit.log").read_text().splitlines()
+    assert [line.split("] ")[1] for line in lines] == [
+        "alice@127.0.0.1 accessed /accounts/sign-in",
+        "alice@127.0.0.1 accessed /cart/oak-lamp",
+        "alice@127.0.0.1 accessed /checkout/",
+    ]
+
+
+def test_the_health_check_is_seen_by_no_sink(client: FlaskClient, tmp_path: Path) -> None:
+    client.get("/healthz")
+    assert not (tmp_path / "access_audit.log").exists()
+    assert not (tmp_path / "shop.jsonl").exists() or records(tmp_path) == []
+
+
+def test_a_division_by_zero_is_journalled(client: FlaskClient, tmp_path: Path) -> None:
+    client.get("/recommendations/gift-card")
+    line = (tmp_path / "error_journal.log").read_text()
+    assert line.endswith(" Critical error in <Flask 'shop'>: ZeroDivisionError: division by zero\n")
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OBSERVABILITY_"))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        check=False,
+        cwd=cwd,
+        env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_shops_that_start_together_fill_the_shelves_once(tmp_path: Path) -> None:
+    start = (
+        f"import sys; sys.path.insert(0, {str(SHOP)!r}); from shop import create_app;"
+        "print(len(create_app().test_client().get('/api/products').get_json()['products']))"
+    )
+    with ThreadPoolExecutor(2) as starters:
+        started = [starters.submit(run, "-c", start, cwd=tmp_path, OBSERVABILITY_LOGS="false") for _ in range(2)]
+    assert [(each.result().stdout, each.result().returncode) for each in started] == [("37\n", 0)] * 2
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    done = run(str(SHOP / "demo.py"), "--json", "--requests", "60", cwd=tmp_path_factory.mktemp("elsewhere"))
+    assert done.stdout, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == 0, told
+    return told
+
+
+def test_demo_finds_as_many_requests_in_each_output_as_it_sent(summary: dict[str, Any]) -> None:
+    assert summary["sent"] == 62
+    assert summary["counts"] == {"metrics": 62, "records": 62, "audit": 62, "spans": 62}
+
+
+def test_demo_finds_the_failing_request_in_each_output(summary: dict[str, Any]) -> None:
+    facts = summary["facts"]
+    assert summary["agrees"] is True
+    assert facts["trace id"] == dict.fromkeys(("client", "record", "metrics", "span"), summary["trace_id"])
+    assert facts["status"] == dict.fromkeys(("client", "record", "metrics", "span"), "500")
+    assert facts["error type"] == dict.fromkeys(("record", "metrics", "audit", "span"), "ZeroDivisionError")
+    assert facts["user"]["audit"] == "quinn"
+
+
+def test_demo_sees_every_kind_of_answer(summary: dict[str, Any]) -> None:
+    assert set(summary["statuses"]) >= {"200", "301", "303", "308", "400", "401", "404", "405", "500"}
+
+
+def test_demo_measures_routes_not_paths(summary: dict[str, Any]) -> None:
+    routes = {(each["method"], each["route"]): each for each in summary["routes"]}
+    assert ("GET", "/products/<sku>") in routes
+    assert routes["GET", "/recommendations/<sku>"]["errors"] >= 1
+    assert routes["GET", "/search"]["p50_seconds"] > 0.25
+
+
+def test_demo_shows_a_trace_with_render_and_database_spans(summary: dict[str, Any]) -> None:
+    spans = summary["spans"]
+    assert spans[0] == "POST /checkout/"
+    assert "render mail/receipt.txt" in spans
+    assert any(name.startswith("INSERT") for name in spans)
+
+
+@pytest.mark.parametrize(
+    ("output", "lie", "fact"),
+    [
+        ("record", {"http.response.status_code": 200}, "status"),
+        ("exemplar", {"trace_id": "1" * 32}, "trace id"),
+        ("exemplar", {"error_type": "500"}, "error type"),
+        ("audit_line", "[now] mallory@192.0.2.99 accessed /x", "user"),
+        ("journal_line", "", "error type"),
+    ],
+)
+def test_demo_notices_an_output_that_says_something_else(
+    monkeypatch: pytest.MonkeyPatch, output: str, lie: dict[str, Any] | str, fact: str
+) -> None:
+    monkeypatch.syspath_prepend(SHOP)
+    from agreement import compare
+    from agreement import Evidence
+
+    told = {
+        "trace_id": "a" * 32,
+        "http.request.method": "GET",
+        "http.route": "/x",
+        "url.path": "/x",
+        "http.response.status_code": 500,
+        "error.type": "KeyError",
+        "client.address": "192.0.2.99",
+        "user.id": "quinn",
+    }
+    evidence = Evidence(
+        expected=told,
+        record=told,
+        span=None,
+        exemplar={key.replace(".", "_"): str(value) for key, value in told.items()},
+        audit_line="[now] quinn@192.0.2.99 accessed /x",
+        journal_line="[now] Critical error in <Flask 'shop'>: KeyError: 'x'",
+    )
+    assert all(each.agrees for each in compare(evidence))
+    changed = lie if isinstance(lie, str) else {**getattr(evidence, output), **lie}
+    disagreeing = [each.name for each in compare(dataclasses.replace(evidence, **{output: changed})) if not each.agrees]
+    assert fact in disagreeing
+
+
+def test_demo_leaves_nothing_where_it_was_called(tmp_path: Path) -> None:
+    done = run(str(SHOP / "demo.py"), "--help", cwd=tmp_path)
+    assert "--keep" in done.stdout
+    assert list(tmp_path.iterdir()) == []

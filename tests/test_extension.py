@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import gc
+import logging
+import subprocess
+import sys
+import urllib.request
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask import signals
+from prometheus_client import CollectorRegistry
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client
+
+import flask_signal_observability
+from flask_signal_observability import ConfigurationError
+from flask_signal_observability import Observability
+from flask_signal_observability import Sink
+from flask_signal_observability.catalogue import SIGNALS
+
+from .conftest import DURATION
+from .conftest import Observed
+from .test_boundary import serve
+
+Observe = Callable[..., Observed]
+
+
+def test_all_names_the_public_names() -> None:
+    public = {
+        name
+        for name, value in vars(flask_signal_observability).items()
+        if not name.startswith("_") and type(value).__name__ not in {"module", "_Feature"}
+    }
+    assert public == set(flask_signal_observability.__all__)
+    assert flask_signal_observability.__all__ == sorted(flask_signal_observability.__all__)
+
+
+def test_init_app_returns_the_app_and_the_second_one_changes_nothing(tmp_path: Path) -> None:
+    app = Flask("shop")
+    observability = Observability(registry=CollectorRegistry(), tracing=False, logs=False, audit=False)
+    assert observability.init_app(app) is app
+    boundary, pipeline = app.wsgi_app, app.extensions["observability"]
+    assert Observability().init_app(app) is app
+    assert (app.wsgi_app, app.extensions["observability"]) == (boundary, pipeline)
+
+
+def test_one_object_serves_several_apps(observe: Observe, tmp_path: Path) -> None:
+    observed = observe(Flask("one"))
+    other = Flask("two")
+    other.add_url_rule("/", view_func=lambda: "")
+    observed.observability.init_app(other)
+    other.test_client().get("/")
+    assert [s.labels["flask_app"] for s in observed.samples(f"{DURATION}_count")] == ["two"]
+
+
+@pytest.mark.parametrize("settings", [{"tracin": False}, {"metrics_port": 0}, {"exclude": ("healthz",)}])
+def test_a_wrong_setting_is_refused_at_init_app(settings: dict[str, Any]) -> None:
+    app = Flask("shop")
+    with pytest.raises(ConfigurationError, match=next(iter(settings))):
+        Observability(app, **settings)
+    assert "observability" not in app.extensions
+    assert not isinstance(app.wsgi_app, type(None))
+    assert app.test_client().get("/").status_code == 404
+
+
+def test_a_sink_without_any_method_of_a_sink_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="Sink"):
+        Observability(Flask("shop"), sinks=[object()])
+
+
+def test_a_sink_of_ones_own_gets_the_stages_that_it_overrides(observe: Observe) -> None:
+    class Own(Sink):
+        name = "own"
+
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def start(self, record: Any) -> None:
+            self.seen.append(f"start {record.route}")
+
+        def finish(self, record: Any) -> None:
+            self.seen.append(f"finish {record.status} {record.trace_id is not None}")
+
+    own = Own()
+    observed = observe(sinks=[own])
+    observed.app.add_url_rule("/", view_func=lambda: "")
+    observed.client().get("/")
+    assert own.seen == ["start /", "finish 200 True"]
+
+
+@pytest.mark.parametrize("stage", ["open", "attach", "detach", "start", "event", "signal", "context", "finish"])
+def test_a_sink_that_always_raises_changes_no_byte_of_the_response(observe: Observe, stage: str) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError(stage)
+
+    broken = type("Broken", (), {"name": "broken", stage: staticmethod(fail)})()
+    app = Flask("shop")
+    app.add_url_rule("/", view_func=lambda: ("hello", {"X-Own": "1"}))
+    bare_statuses, bare_headers, bare_body = serve(app)
+    observed = observe(app, strict=False, sinks=[broken])
+    with app.app_context():
+        pass
+    statuses, headers, body = serve(app, HTTP_X_REQUEST_ID="r")
+    assert (statuses, list(body)) == (bare_statuses, list(bare_body))
+    assert headers == [*bare_headers, ("X-Request-ID", "r")]
+    if stage != "event":
+        assert observed.value("observability_errors_total", sink="broken", stage=stage) >= 1
+    assert observed.record["http.response.status_code"] == 200
+    assert len(observed.audit_lines) == 1
+
+
+@pytest.mark.parametrize("sink", ["tracing", "metrics", "logs", "audit"])
+def test_each_sink_can_be_switched_off(observe: Observe, sink: str) -> None:
+    observed = observe(**{sink: False})
+    observed.app.add_url_rule("/", view_func=lambda: "")
+    assert observed.client().get("/").status_code == 200
+    outputs = {
+        "tracing": len(observed.spans),
+        "metrics": len(observed.samples(f"{DURATION}_count")),
+        "logs": len(observed.records("request_finished")),
+        "audit": len(observed.audit_lines),
+    }
+    assert outputs == {**dict.fromkeys(outputs, 1), sink: 0}
+
+
+def test_all_ten_signals_have_a_receiver_and_go_with_their_app() -> None:
+    app = Flask("shop")
+    gc.collect()
+    before = {name: sum(map(len, getattr(signals, name)._by_sender.values())) for name in SIGNALS}
+    Observability(app, registry=CollectorRegistry(), tracing=False, logs=False, audit=False)
+    assert all(getattr(signals, name).has_receivers_for(app) for name in SIGNALS)
+    gone = weakref.ref(app)
+    del app
+    gc.collect()
+    assert gone() is None
+    assert {name: sum(map(len, getattr(signals, name)._by_sender.values())) for name in SIGNALS} == before
+
+
+def test_sixty_apps_of_a_factory_leave_nothing_behind() -> None:
+    registry = CollectorRegistry()
+
+    def create_app() -> weakref.ref[Flask]:
+        app = Flask("shop")
+        Observability(app, registry=registry, tracing=False, logs=False, audit=False)
+        app.test_client().get("/")
+        return weakref.ref(app)
+
+    apps = [create_app() for _ in range(60)]
+    gc.collect()
+    assert [app for app in apps if app() is not None] == []
+
+
+def test_context_signals_can_be_left_alone(observe: Observe) -> None:
+    observed = observe(context_signals=False)
+    assert not signals.appcontext_pushed.has_receivers_for(observed.app)
+    observed.app.add_url_rule("/", view_func=lambda: "")
+    observed.client().get("/")
+    assert observed.value("flask_signals_total", signal="request_started") == 1
+    assert observed.value("flask_signals_total", signal="appcontext_pushed") == 0
+
+
+def test_metrics_are_answered_before_flask_sees_the_request(observe: Observe) -> None:
+    app = Flask("shop")
+    app.before_request(lambda: ("closed", 503))
+    observed = observe(app)
+    response = observed.client().get("/metrics")
+    assert response.status_code == 200
+    assert "http_server_active_requests" in response.text
+    assert observed.spans == []
+    assert observed.records() == []
+    assert observed.samples(f"{DURATION}_count") == []
+    assert observed.value("flask_signals_total") == 0
+
+
+def test_metrics_of_a_mounted_app_are_below_its_prefix(observe: Observe) -> None:
+    observed = observe()
+    client = Client(DispatcherMiddleware(Flask("root"), {"/api": observed.app}))
+    assert client.get("/api/metrics").status_code == 200
+    assert client.get("/metrics").status_code == 404
+
+
+def test_metrics_can_be_elsewhere_or_nowhere(observe: Observe) -> None:
+    assert observe(Flask("a"), metrics_path="/internal/prom").client().get("/internal/prom").status_code == 200
+    off = observe(Flask("b"), metrics_path=None)
+    assert off.client().get("/metrics").status_code == 404
+    assert off.server_span.attributes["url.path"] == "/metrics"
+
+
+def test_metrics_are_closed_to_what_came_through_a_proxy(observed: Observed) -> None:
+    response = observed.client().get("/metrics", headers={"X-Forwarded-For": "203.0.113.7"})
+    assert response.status_code == 403
+    assert "metrics_access" in response.text
+
+
+def test_a_view_hidden_by_the_metrics_is_warned_about(observe: Observe, caplog: pytest.LogCaptureFixture) -> None:
+    app = Flask("shop")
+    app.add_url_rule("/metrics", view_func=lambda: "mine")
+    observe(app)
+    assert "metrics_path" in caplog.text
+
+
+def test_a_view_added_later_is_warned_about_at_its_first_scrape(
+    observed: Observed, caplog: pytest.LogCaptureFixture
+) -> None:
+    observed.app.add_url_rule("/metrics", view_func=lambda: "mine")
+    for _ in range(2):
+        observed.client().get("/metrics")
+    assert caplog.text.count("metrics_path") == 1
+
+
+def test_metrics_port_serves_the_same_answer(observe: Observe, free_port: int) -> None:
+    observed = observe(metrics_port=free_port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=10) as response:
+        assert b"http_server_active_requests" in response.read()
+    observed.app.extensions["observability"].metrics_server.close()
+
+
+def test_the_library_configures_no_global_logging(observed: Observed) -> None:
+    program = (
+        "import logging, structlog, flask_signal_observability as f, flask\n"
+        "f.Observability(flask.Flask('a'))\n"
+        "assert logging.getLogger().handlers == [] and not structlog.is_configured()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert logging.getLogger("flask_signal_observability").handlers == []
