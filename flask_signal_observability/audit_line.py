@@ -15,7 +15,6 @@ import dataclasses
 import re
 import traceback
 from datetime import datetime
-from datetime import timedelta
 from datetime import timezone
 
 from .errors import ObservabilityError

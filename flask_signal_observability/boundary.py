@@ -46,6 +46,7 @@ class Boundary:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request, or answer the scrape."""
         if self._exposition is not None and environ.get("PATH_INFO") == self._metrics_path:
+            self._pipeline.finish_dropped()
             self.warn_of_hidden_view()
             return self._exposition(environ, start_response)
         pipeline = self._pipeline
@@ -142,9 +143,11 @@ class ObservedBody:
         self._within(self._close)
 
     def __del__(self) -> None:
-        # A server that neither reads nor closes a body must not keep the request in flight for ever.
+        # A server that neither reads nor closes a body must not keep the request in flight for ever. The garbage
+        # collector may come here at any moment, even while this thread holds a sink's lock: the next request ends it.
         if self._record.duration_ns is None:
-            self._end()
+            self._record.response_size = self._sent_bytes
+            self._record.pipeline.drop(self._record)
 
     def _within(self, step: Callable[[], Any]) -> Any:
         record = self._record

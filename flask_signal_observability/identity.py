@@ -11,7 +11,6 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 from flask import g
-from flask import has_app_context
 from werkzeug.local import LocalProxy
 
 from .redaction import MASK
@@ -139,8 +138,6 @@ def make_user_reader(config: Config) -> Callable[[], str | None]:
 
 
 def _user_in_g() -> Any:
-    if not has_app_context():
-        return None
     here = g._get_current_object()  # type: ignore[attr-defined]  # one read of the proxy, not two
     user = here.get("current_user")
     # Flask-Login's current_user, kept in g, is a proxy: looking at it would load the user from the session.

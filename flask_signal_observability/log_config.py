@@ -166,10 +166,18 @@ def _formatter(config: Config, render: Callable[[dict[str, Any]], bytes]) -> str
 
 _extra = structlog.stdlib.ExtraAdder()
 
+SET_BY_FORMATTERS = ("message", "asctime")
+"""Another handler's formatter leaves these on the record; as ``extra`` the standard library refuses them."""
+
 
 def _add_extra(logger: Any, method: str, event_dict: EventDict) -> EventDict:
     """Add what was passed as ``extra``, which may hold an ``event`` of its own: the message stays."""
-    return {**_extra(logger, method, {"_record": event_dict["_record"]}), **event_dict}
+    extra = _extra(logger, method, {"_record": event_dict["_record"]})
+    for key in SET_BY_FORMATTERS:
+        extra.pop(key, None)
+    if "stack_info" in event_dict:
+        event_dict["stack"] = event_dict.pop("stack_info")  # structlog's name for it
+    return {**extra, **event_dict}
 
 
 def _error_in(exc_info: Any) -> BaseException | None:

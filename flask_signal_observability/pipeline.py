@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ class Pipeline:
         self._request_id_key = "HTTP_" + config.request_id_header.upper().replace("-", "_")
         self._known_methods = _known_methods()
         self._exclusion = Exclusion(config.exclude)
+        self._dropped: deque[RequestRecord] = deque()
         self._open = _stage(sinks, "open")
         self._attach = _stage(sinks, "attach")
         self._detach = _stage(sinks, "detach")[::-1]
@@ -72,13 +74,21 @@ class Pipeline:
 
     def open(self, environ: dict[str, Any]) -> RequestRecord:
         """Start the clock and the record of a request."""
+        if self._dropped:
+            self.finish_dropped()
         sent = environ.get("REQUEST_METHOD", "")
         method = sent if sent in self._known_methods else OTHER
         record = RequestRecord(
-            self.app, self.app_name, environ, method, time.time_ns(), time.perf_counter_ns(), self.read_environ
+            self.app,
+            self.app_name,
+            environ,
+            method,
+            time.time_ns(),
+            time.perf_counter_ns(),
+            self.read_environ,
+            self,
+            current_record.get(),
         )
-        record.pipeline = self
-        record.parent = current_record.get()
         if method is not sent:
             record.method_original = sent
         excluded_path = self._exclusion.path
@@ -126,25 +136,33 @@ class Pipeline:
         if record is None:
             self.event(event, None)
         elif not any(told is error for told in record.errors):
-            record.errors.append(error)
-            record.error = record.errors[0]
+            record.errors = (*record.errors, error)
             self.end_renders(record, error)
             self.guard.each("event", self._excluded_error if record.excluded else self._event, event, record)
 
     def finish(self, record: RequestRecord) -> None:
         """End the request, once: its body is sent, has failed or was given up."""
-        if record.duration_ns is not None:
-            return
+        if record.duration_ns is None:
+            record.duration_ns = time.perf_counter_ns() - record.started_ns
+            self._finish_all(record)
+
+    def drop(self, record: RequestRecord) -> None:
+        """End the request of a body that was thrown away unread; the sinks are told at the next request or scrape."""
         record.duration_ns = time.perf_counter_ns() - record.started_ns
-        if record.open_contexts:
-            # A teardown function that raises keeps Flask 3.1 from sending appcontext_popped.
-            self.context(record, -record.open_contexts)
+        self._dropped.append(record)
+
+    def finish_dropped(self) -> None:
+        """Tell the sinks of the requests whose bodies were thrown away."""
+        while self._dropped:
+            self._finish_all(self._dropped.popleft())
+
+    def _finish_all(self, record: RequestRecord) -> None:
         if record.excluded:
             return
         if not record.started:
             self.guard.call("identity", "describe", record.describe)
-        if record.error is not None:
-            record.error_type = error_type_of(record.error)
+        if record.errors:
+            record.error_type = error_type_of(record.errors[0])
         elif record.status is not None and record.status >= SERVER_ERROR:
             record.error_type = str(record.status)
         self.end_renders(record, None)
@@ -158,13 +176,12 @@ class Pipeline:
 
     def end_renders(self, record: RequestRecord, error: BaseException | None) -> None:
         """End the renders that no template_rendered ended: their template, or the request, has failed."""
-        while record.renders and not record.excluded:
-            self.event(record.renders.pop().ended(self.app_name, error), record)
+        renders, record.renders = record.renders, ()
+        for render in () if record.excluded else reversed(renders):
+            self.event(render.ended(self.app_name, error), record)
 
-    def context(self, record: RequestRecord | None, change: int) -> None:
-        """Application contexts were pushed (positive) or popped (negative)."""
-        if record is not None:
-            record.open_contexts += change
+    def context(self, change: int) -> None:
+        """An application context was pushed (+1) or popped (-1) outside of an observed request."""
         self.guard.each("context", self._context, self.app_name, change)
 
     def signal(self, signal: str) -> None:

@@ -42,7 +42,7 @@ renders_outside: ContextVar[tuple[PendingRender, ...]] = ContextVar(
 
 def request_started(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
     """URL matching is over: the route is known, or known to be none."""
-    if record is not None and not record.started:
+    if record is not None and not record.started and not record.excluded:
         request = flask.request._get_current_object()  # type: ignore[attr-defined]  # one proxy read, not three
         rule = request.url_rule
         pipeline.start(record, request.endpoint, None if rule is None else rule.rule)
@@ -69,6 +69,9 @@ def outlives_view(response: flask.Response) -> bool:
 def got_request_exception(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
     """Nobody handled this error."""
     if record is not None:
+        if flask.has_request_context() and flask.request.url_rule is not None:
+            # Another receiver of request_started may have raised before ours was called: Blinker's order is undefined.
+            request_started(pipeline, record, payload)
         pipeline.learn_user(record)
     pipeline.fail(record, payload["exception"])
 
@@ -83,7 +86,7 @@ def before_render_template(pipeline: Pipeline, record: RequestRecord | None, pay
     """A render begins."""
     render = PendingRender(payload["template"].name or "<string>", time.time_ns(), time.perf_counter_ns())
     if record is not None:
-        record.renders.append(render)
+        record.renders = (*record.renders, render)
     else:
         renders_outside.set((*renders_outside.get(), render)[-MAX_RENDERS_OUTSIDE:])
 
@@ -91,12 +94,14 @@ def before_render_template(pipeline: Pipeline, record: RequestRecord | None, pay
 def template_rendered(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
     """A render has come to its end: the innermost one of this template; what began inside it has failed."""
     name = payload["template"].name or "<string>"
-    pending = list(renders_outside.get()) if record is None else record.renders
+    pending = list(renders_outside.get() if record is None else record.renders)
     if any(render.template == name for render in pending):
         while (render := pending.pop()).template != name:
             pass
         if record is None:
             renders_outside.set(tuple(pending))
+        else:
+            record.renders = tuple(pending)
         pipeline.event(render.ended(pipeline.app_name), record)
 
 
@@ -108,12 +113,18 @@ def message_flashed(pipeline: Pipeline, record: RequestRecord | None, payload: d
 
 def appcontext_pushed(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
     """One application context more."""
-    pipeline.context(record, +1)
+    if record is None:
+        pipeline.context(+1)
+    else:
+        record.open_contexts += 1
 
 
 def appcontext_popped(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
     """One application context less."""
-    pipeline.context(record, -1)
+    if record is None:
+        pipeline.context(-1)
+    else:
+        record.open_contexts -= 1
 
 
 def appcontext_tearing_down(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
@@ -133,6 +144,8 @@ def _receiver(act: Act) -> Callable[..., None]:
             if record.excluded and act not in SEEN_WHEN_EXCLUDED:
                 return
             record.signals.append(name)
+            if act is appcontext_tearing_down:
+                return  # there is nothing to do in a request
         else:
             record, pipeline = None, app.extensions.get(EXTENSION)
             if pipeline is None:
@@ -145,8 +158,8 @@ def _receiver(act: Act) -> Callable[..., None]:
     return receive
 
 
-SEEN_WHEN_EXCLUDED = {got_request_exception, appcontext_pushed, appcontext_popped}
-"""An excluded request still writes the error journal, and its contexts are still counted as alive."""
+SEEN_WHEN_EXCLUDED = {got_request_exception}
+"""An excluded request still writes the error journal."""
 
 CONTEXT_SIGNALS = {
     signals.request_tearing_down: _receiver(request_tearing_down),
@@ -187,9 +200,12 @@ def observe_handled_exceptions(app: flask.Flask) -> None:
 
 
 def connect(app: flask.Flask, *, context_signals: bool) -> None:
-    """Connect the receivers to ``app``; the four context and teardown signals only on request."""
+    """Connect the receivers to ``app``; the four context and teardown signals only on request.
+
+    Held strongly: they live as long as this module, and a weak reference would be looked up at every signal.
+    """
     for signal, receiver in REQUEST_SIGNALS.items():
-        signal.connect(receiver, sender=app)
+        signal.connect(receiver, sender=app, weak=False)
     if context_signals:
         for signal, receiver in CONTEXT_SIGNALS.items():
-            signal.connect(receiver, sender=app)
+            signal.connect(receiver, sender=app, weak=False)

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Mapping
 
 __all__ = ["EventRecord", "PendingRender", "RequestRecord", "Sink", "current_record", "error_type_of"]
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class RequestRecord:
     """One request: opened by the boundary, filled by the receivers, read by every sink.
 
-    A plain class whose defaults live on the class: an instance only pays for what its request really has.
     Times of day are Unix nanoseconds; durations come from the monotonic clock. ``None`` means "not known", and a sink
-    leaves it out.
+    leaves it out. With slots, since forty attributes outgrow the dict that instances share their keys of.
     """
 
     # The boundary's clock, and where the record belongs.
@@ -27,21 +28,23 @@ class RequestRecord:
     """The Flask application; a signal of another application is not about this request."""
     app_name: str
     environ: dict[str, Any]
+    method: str
+    """A method the RFCs know, or ``_OTHER``."""
+    started_unix_ns: int
+    started_ns: int
+    reader: Callable[[RequestRecord], None]
+    """Fills in what the environ says; see :meth:`describe`."""
     pipeline: Any = None
     """The app's :class:`~flask_signal_observability.pipeline.Pipeline`."""
     parent: RequestRecord | None = None
     """The observed request that this one was made in, if any."""
-    started_unix_ns: int
-    started_ns: int
     duration_ns: int | None = None
     """Set when the request is finished; until then the request is still running."""
     excluded: bool = False
     """No sink sees this request."""
     request_id: str | None = None
 
-    # What the environ says: see describe().
-    method: str
-    """A method the RFCs know, or ``_OTHER``."""
+    # What the environ says.
     method_original: str | None = None
     """What the client sent, where ``method`` is ``_OTHER``."""
     scheme: str = ""
@@ -58,26 +61,37 @@ class RequestRecord:
     user_agent: str | None = None
     request_headers: dict[str, list[str]] | None = None
     request_size: int | None = None
+    """Bytes of the request's body, as its Content-Length says."""
 
     # What Flask's signals say.
     route: str | None = None
     endpoint: str | None = None
     user: str | None = None
     started: bool = False
-    """request_started was sent: the route is known, or known to be none."""
+    """The route is known, or known to be none."""
     streamed: bool | None = None
     """Whether the body outlives the view; None until a Flask response was seen."""
-    error: BaseException | None = None
-    """The error that nobody handled: the first, where several followed each other."""
+    errors: tuple[BaseException, ...] = ()
+    """Every error that nobody handled, in the order in which they were told."""
     error_type: str | None = None
-    """Set when the request is finished: the error's class, or the status of a 5xx as a string."""
+    """Set when the request is finished: the first error's class, or the status of a 5xx as a string."""
     audited: bool = False
     """The request sent ``access_logged`` itself."""
+    signals: list[str] = dataclasses.field(default_factory=list)
+    """The lifecycle signals that this request sent, in their order."""
+    open_contexts: int = 0
+    """Application contexts pushed and not popped while this record was current. A teardown function that raises keeps
+    Flask 3.1 from sending appcontext_popped: what is left when the request is over is no longer counted."""
+    renders: tuple[PendingRender, ...] = ()
+    """Renders that began and did not end yet, the innermost last."""
+    annotations: Mapping[str, Any] | None = None
+    """What ``annotate()`` was given; replaced as a whole, since another thread of the request may read it."""
 
     # What the server was really given.
     status: int | None = None
     response_headers: list[tuple[str, str]] | None = None
     response_size: int | None = None
+    """Bytes of the response's body, as its Content-Length says or, streamed, as they were counted."""
     client_disconnected: bool = False
 
     # What the tracing sink tells the others.
@@ -85,38 +99,17 @@ class RequestRecord:
     span_id: str | None = None
     sampled: bool = False
 
-    def __init__(
-        self,
-        app: Any,
-        app_name: str,
-        environ: dict[str, Any],
-        method: str,
-        started_unix_ns: int,
-        started_ns: int,
-        reader: Callable[[RequestRecord], None],
-    ) -> None:
-        self.app = app
-        self.app_name = app_name
-        self.environ = environ
-        self.method = method
-        self.started_unix_ns = started_unix_ns
-        self.started_ns = started_ns
-        self._reader = reader
-        self.signals: list[str] = []
-        """The lifecycle signals that this request sent, in their order."""
-        self.open_contexts = 0
-        """Application contexts pushed and not popped while this record was current."""
-        self.annotations: dict[str, Any] = {}
-        self.errors: list[BaseException] = []
-        """Every error that nobody handled, in the order in which they were told."""
-        self.renders: list[PendingRender] = []
-        """Renders that began and did not end yet, the innermost last."""
-        self.state: dict[str, Any] = {}
-        """What a sink keeps for this request, under its name."""
+    state: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What a sink keeps for this request, under its name."""
 
     def describe(self) -> None:
         """Read from the environ what it says *now*: a ProxyFix inside the boundary may have changed it since."""
-        self._reader(self)
+        self.reader(self)
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first error that nobody handled."""
+        return self.errors[0] if self.errors else None
 
     @property
     def duration_seconds(self) -> float:
@@ -204,7 +197,10 @@ class Sink:
         """A lifecycle signal was sent outside an observed request; inside one it is in ``record.signals``."""
 
     def context(self, app_name: str, change: int) -> None:
-        """``change`` (+1 or -1) application contexts are alive now."""
+        """``change`` (+1 or -1) application contexts more are alive, outside of an observed request.
+
+        Those of a request are in ``record.open_contexts``.
+        """
 
     def finish(self, record: RequestRecord) -> None:
         """The request is over, its body too; ``duration_ns``, ``status`` and ``error_type`` are final."""

@@ -41,7 +41,7 @@ def annotate(**fields: Any) -> None:
     """
     record = current_record.get()
     if record is not None:
-        record.annotations.update(fields)
+        record.annotations = {**(record.annotations or {}), **fields}
 
 
 _pipelines: list[weakref.ref[Pipeline]] = []

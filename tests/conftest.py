@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import socket
-from collections.abc import Callable
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
@@ -20,6 +18,11 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 
 from flask_signal_observability import Observability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterator
+    from pathlib import Path
 
 DURATION = "http_server_request_duration_seconds"
 

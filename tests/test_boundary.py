@@ -11,8 +11,8 @@ from flask import Flask
 from flask import Response
 from opentelemetry import context as otel_context
 from opentelemetry.trace import StatusCode
-from werkzeug.test import run_wsgi_app
 from werkzeug.test import create_environ
+from werkzeug.test import run_wsgi_app
 
 from flask_signal_observability.record import current_record
 
@@ -44,7 +44,7 @@ def three_chunks(pause_seconds: float = 0.0) -> Iterator[str]:
 def test_a_buffered_body_reaches_the_server_as_the_object_that_the_app_returned(observe: Observe) -> None:
     observed = observe()
     body = [b"as it is"]
-    observed.app.wsgi_app.wsgi_app = lambda environ, start_response: start_response("200 OK", []) and None or body
+    observed.app.wsgi_app.wsgi_app = lambda environ, start_response: (start_response("200 OK", []) and None) or body
     assert serve(observed.app)[2] is body
     assert observed.record["http.response.status_code"] == 200
 
@@ -150,8 +150,21 @@ def test_a_stream_that_nobody_reads_or_closes_ends_when_it_is_dropped(observed: 
     observed.app.add_url_rule("/", view_func=lambda: Response(three_chunks()))
     serve(observed.app)
     gc.collect()
+    assert observed.client().get("/metrics").status_code == 200
     assert observed.value("http_server_active_requests") == 0
     assert observed.duration_sample.value == 1
+    assert len(observed.server_spans) == len(observed.records("request_finished")) == 1
+
+
+def test_a_stream_dropped_while_a_lock_of_a_sink_is_held_does_not_hang(observed: Observed) -> None:
+    observed.app.add_url_rule("/", view_func=lambda: Response(three_chunks()))
+    cycle = [serve(observed.app)]
+    cycle.append(cycle)
+    with observed.pipeline.sinks[1]._signals._lock:
+        del cycle
+        gc.collect()
+    observed.client().get("/metrics")
+    assert observed.value("http_server_active_requests") == 0
 
 
 def test_the_head_of_a_stream_is_no_client_that_left(observed: Observed) -> None:
@@ -169,7 +182,7 @@ def test_close_reaches_the_body_of_the_app_and_what_it_raises_is_told(observed: 
         def close(self) -> None:
             raise OSError("cannot close")
 
-    observed.app.wsgi_app.wsgi_app = lambda environ, start_response: start_response("200 OK", []) and None or Body()
+    observed.app.wsgi_app.wsgi_app = lambda environ, start_response: (start_response("200 OK", []) and None) or Body()
     _, _, body = serve(observed.app)
     with pytest.raises(OSError, match="cannot close"):
         body.close()
@@ -208,7 +221,7 @@ def test_the_last_status_given_to_start_response_counts(observed: Observed) -> N
     def twice(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         start_response("200 OK", [])
         try:
-            raise KeyError("late")  # noqa: TRY301
+            raise KeyError("late")
         except KeyError as error:
             start_response("503 Service Unavailable", [], (KeyError, error, None))
         return [b""]
@@ -256,6 +269,6 @@ def test_traceresponse_and_server_timing_name_the_trace_when_asked_for(observe: 
 
 
 def test_a_status_line_that_is_none_is_served_and_left_out(observed: Observed) -> None:
-    observed.app.wsgi_app.wsgi_app = lambda environ, start_response: start_response("odd", []) and None or [b""]
+    observed.app.wsgi_app.wsgi_app = lambda environ, start_response: (start_response("odd", []) and None) or [b""]
     assert serve(observed.app)[0] == ["odd"]
     assert "http.response.status_code" not in observed.record

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
@@ -11,7 +11,10 @@ from opentelemetry import trace
 from flask_signal_observability import access_logged
 from flask_signal_observability import exempt
 
-from .conftest import Observed
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Observed
 
 
 def app_with(view: Callable[..., object], path: str = "/ping") -> Flask:

@@ -7,8 +7,8 @@ import sys
 import urllib.request
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
@@ -26,6 +26,9 @@ from flask_signal_observability.catalogue import SIGNALS
 from .conftest import DURATION
 from .conftest import Observed
 from .test_boundary import serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Observe = Callable[..., Observed]
 

@@ -5,13 +5,16 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from flask_signal_observability import providers
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROGRAM = """
 import json, logging, socket, sys

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
@@ -13,7 +13,10 @@ from flask_signal_observability import annotate
 from flask_signal_observability import event_bus
 from flask_signal_observability import signals
 
-from .conftest import Observed
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Observed
 
 
 @pytest.fixture(autouse=True)

@@ -5,15 +5,15 @@ from typing import Any
 
 import prometheus_client
 import pytest
-from flask import Flask
 from flask import flash
+from flask import Flask
 from flask import render_template_string
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from prometheus_client import CollectorRegistry
 
+from flask_signal_observability import annotate
 from flask_signal_observability import ConfigurationError
 from flask_signal_observability import Observability
-from flask_signal_observability import annotate
 from flask_signal_observability.sinks.metrics import Families
 
 from .conftest import DURATION

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask
-from flask import Response
 from flask import flash
+from flask import Flask
 from flask import render_template_string
 from flask import request
+from flask import Response
 from flask.sessions import SecureCookieSessionInterface
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
@@ -259,9 +259,7 @@ def test_a_method_that_no_rfc_knows_is_other(observe: Observe) -> None:
     assert span.attributes["http.request.method_original"] == "BREW"
 
 
-def test_the_conventions_variable_replaces_the_known_methods(
-    observe: Observe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_conventions_variable_replaces_the_known_methods(observe: Observe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET, BREW")
     observed = observe(app_with(item))
     observed.client().open("/item/1", method="BREW")

@@ -11,10 +11,15 @@ import prometheus_client
 
 from ..catalogue import METRICS
 from ..catalogue import OTHER
-from ..catalogue import SIGNALS
 from ..errors import ConfigurationError
 from ..record import error_type_of
 from ..record import Sink
+from .in_flight import ACTIVE_REQUESTS
+from .in_flight import CONTEXTS
+from .in_flight import InFlight
+from .in_flight import scheme_of
+from .in_flight import SCHEMES
+from .signal_counts import SignalCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +40,11 @@ KINDS: dict[str, Callable[..., Any]] = {
     "histogram": prometheus_client.Histogram,
 }
 
-SCHEMES = frozenset({"http", "https"})
 STATUSES = range(100, 600)
 DURATION = "http_server_request_duration_seconds"
+OVERFLOW = "observability_series_overflow_total"
+SIGNALS_SENT = "flask_signals_total"
+READ_AT_SCRAPE = frozenset({SIGNALS_SENT, ACTIVE_REQUESTS, CONTEXTS})
 
 
 class Families:
@@ -47,11 +54,15 @@ class Families:
         self.extra_labels = extra_labels
         self._families: dict[str, Family] = {}
         overflow: Family | None = None
-        for metric in sorted(METRICS.values(), key=lambda metric: metric.name != "observability_series_overflow_total"):
+        for metric in sorted(METRICS.values(), key=lambda metric: metric.name != OVERFLOW):
+            if metric.name in READ_AT_SCRAPE:
+                continue
             labels = metric.labels + (extra_labels if metric.name == DURATION else ())
             family = Family(metric, labels, registry, overflow)
             overflow = overflow or family
             self._families[metric.name] = family
+        self.signals = SignalCounts(METRICS[SIGNALS_SENT], registry)
+        self.in_flight = InFlight(registry)
 
     def __getitem__(self, name: str) -> Family:
         return self._families[name]
@@ -146,13 +157,12 @@ class MetricsSink(Sink):
         self._allowed = {name: frozenset(values) for name, values in sorted(config.metric_labels.items())}
         self.families = families = Families.of(registry, tuple(self._allowed))
         self._duration = families[DURATION]
-        self._active = families["http_server_active_requests"]
+        self._in_flight = families.in_flight.of(app_name)
         self._body_size = families["http_server_response_body_size_bytes"]
         self._exceptions = families["flask_exceptions_total"]
         self._render = families["flask_template_render_duration_seconds"]
         self._flashed = families["flask_messages_flashed_total"]
-        self._contexts = families["flask_app_contexts_active"].child(app_name)
-        self._signals = {signal: families["flask_signals_total"].child(app_name, signal) for signal in SIGNALS}
+        self._signals = families.signals.of(app_name)
         self._routes = Vocabulary(config.max_routes)
         self._error_types = Vocabulary(config.max_label_values)
         self._templates = Vocabulary(config.max_label_values)
@@ -180,21 +190,13 @@ class MetricsSink(Sink):
     # Requests.
 
     def open(self, record: RequestRecord) -> None:
-        """Count the request in; the child is kept, so that the same one is counted down whatever changes."""
-        scheme = record.environ.get("wsgi.url_scheme")
-        child = self._cached.get((record.method, scheme))
-        if child is None:
-            child = self._active.child(self._app_name, record.method, scheme_of(scheme), max_series=self._max_series)
-            if scheme in SCHEMES:
-                self._cached[record.method, scheme] = child
-        child.inc()
-        record.state[self.name] = child
+        """Count the request in."""
+        self._in_flight.enter(record)
 
     def finish(self, record: RequestRecord) -> None:
         """Count the request out, time it, and count the signals that it sent."""
-        self.abandon(record)
-        for signal in record.signals:
-            self._signals[signal].inc()
+        self._in_flight.leave(record)
+        self._signals.add(record.signals)
         key = (record.method, record.scheme, record.route, record.status, record.error_type)
         children = self._cached.get(key) if not self._allowed else None
         if children is None:
@@ -206,9 +208,7 @@ class MetricsSink(Sink):
 
     def abandon(self, record: RequestRecord) -> None:
         """Count the request out."""
-        active = record.state.pop(self.name, None)
-        if active is not None:
-            active.dec()
+        self._in_flight.leave(record)
 
     def _request_children(self, record: RequestRecord) -> tuple[Any, Any]:
         route, error_type = record.route or "", record.error_type or ""
@@ -233,7 +233,7 @@ class MetricsSink(Sink):
         return children
 
     def _annotated(self, record: RequestRecord, name: str) -> str:
-        value = record.annotations.get(name)
+        value = (record.annotations or {}).get(name)
         if value is None:
             return ""
         text = str(value)
@@ -263,13 +263,8 @@ class MetricsSink(Sink):
 
     def signal(self, app_name: str, signal: str) -> None:
         """Count a lifecycle signal that was sent outside an observed request."""
-        self._signals[signal].inc()
+        self._signals.add((signal,))
 
     def context(self, app_name: str, change: int) -> None:
-        """Follow the number of living application contexts."""
-        self._contexts.inc(change)
-
-
-def scheme_of(scheme: object) -> str:
-    """Return the scheme as a label."""
-    return scheme if isinstance(scheme, str) and scheme in SCHEMES else OTHER
+        """Follow the number of application contexts outside of requests."""
+        self._in_flight.add_contexts(change)

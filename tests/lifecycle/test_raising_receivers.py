@@ -45,8 +45,7 @@ class Row:
 
 
 ROWS = [
-    # Only request_started tells the route.
-    Row("S", apps.answers, f"P S {ANSWERED}", 500, unseen={"route": None}),
+    Row("S", apps.answers, f"P S {ANSWERED}", 500),
     Row("F", apps.answers, f"P S F[200] {ANSWERED}", 500),
     Row("T0", apps.renders, f"P S T0 {ANSWERED}", 500),
     Row("T1", apps.renders, f"P S T0 T1 {ANSWERED}", 500),
