@@ -18,6 +18,7 @@ from datetime import datetime
 from datetime import timezone
 
 from .errors import ObservabilityError
+from .redaction import mask_patterns
 from .timestamps import utc_text
 
 __all__ = ["AuditLineError", "AuditRecord", "format_access", "format_error", "parse_audit_line"]
@@ -82,9 +83,10 @@ def format_error(*, unix_ns: int, app: str, error: BaseException) -> str:
     Args:
         unix_ns: Unix time in nanoseconds, written to the microsecond.
         app: The application's repr.
-        error: Told as ``traceback.format_exception_only`` tells it, its notes too; cut at 2048 characters.
+        error: Told as ``traceback.format_exception_only`` tells it, its notes too, credentials masked; cut at 2048
+            characters.
     """
-    told = "".join(traceback.format_exception_only(error)).removesuffix("\n")
+    told = mask_patterns("".join(traceback.format_exception_only(error)).removesuffix("\n"))
     return f"[{_time(unix_ns)}] Critical error in {_escaped(app, _IN_TEXT)}: {_escaped(told, _IN_TEXT)}"
 
 

@@ -14,6 +14,7 @@ from flask import g
 from werkzeug.local import LocalProxy
 
 from .redaction import MASK
+from .redaction import mask_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,9 +73,10 @@ def make_reader(config: Config, redaction: Redaction) -> Callable[[RequestRecord
         environ = record.environ
         get = environ.get
         record.scheme = scheme = get("wsgi.url_scheme", "").lower()
-        record.path = path_of(environ)
+        # Masked here, once, so that no output can differ in it.
+        record.path = mask_patterns(path_of(environ))
         if capture_query:
-            record.query = mask_query(_text(get("QUERY_STRING", ""))) or None
+            record.query = mask_patterns(mask_query(_text(get("QUERY_STRING", "")))) or None
         host = get("HTTP_HOST") or _host_of_server(get("SERVER_NAME", ""), get("SERVER_PORT", ""))
         record.server_address, record.server_port = _address_and_port(host[:MAX_HOST_LENGTH], scheme)
         before_proxy_fix = get(PROXY_FIX)
@@ -138,7 +140,7 @@ def make_user_reader(config: Config) -> Callable[[], str | None]:
 
 
 def _user_in_g() -> Any:
-    here = g._get_current_object()  # type: ignore[attr-defined]  # one read of the proxy, not two
+    here = g._get_current_object()  # one read of the proxy, not two
     user = here.get("current_user")
     # Flask-Login's current_user, kept in g, is a proxy: looking at it would load the user from the session.
     if user is None or isinstance(user, LocalProxy):
@@ -174,7 +176,11 @@ def _captured(names: Iterable[str], redaction: Redaction) -> list[tuple[str, str
 
 
 def _read_headers(environ: dict[str, Any], headers: list[tuple[str, str, bool]]) -> dict[str, list[str]]:
-    return {name: [MASK if hidden else _text(environ[key])] for name, key, hidden in headers if key in environ}
+    return {
+        name: [MASK if hidden else mask_patterns(_text(environ[key]))]
+        for name, key, hidden in headers
+        if key in environ
+    }
 
 
 def _host_of_server(name: str, port: object) -> str:

@@ -15,9 +15,9 @@ from opentelemetry import trace
 from .config import Config
 from .pipeline import EXTENSION
 from .record import current_record
+from .redaction import mask_strings
 from .redaction import Redaction
 from .rendering import make_renderer
-from .rendering import mask_strings
 from .rendering import timestamp_of
 from .streams import LogStream
 from .tracebacks import exception_dicts

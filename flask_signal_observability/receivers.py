@@ -138,18 +138,17 @@ def _receiver(act: Act) -> Callable[..., None]:
     name = act.__name__
 
     def receive(app: flask.Flask, **payload: Any) -> None:
+        pipeline: Pipeline
         record = current_record.get()
         if record is not None and record.app is app and record.duration_ns is None:
-            pipeline: Pipeline | None = record.pipeline
+            pipeline = record.pipeline
             if record.excluded and act not in SEEN_WHEN_EXCLUDED:
                 return
             record.signals.append(name)
             if act is appcontext_tearing_down:
                 return  # there is nothing to do in a request
         else:
-            record, pipeline = None, app.extensions.get(EXTENSION)
-            if pipeline is None:
-                return
+            record, pipeline = None, app.extensions[EXTENSION]
             pipeline.signal(name)
         pipeline.guard.call("receivers", name, act, pipeline, record, payload)
 

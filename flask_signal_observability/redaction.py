@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HIDDEN_NAMES", "MASK", "Redaction", "mask_patterns"]
+__all__ = ["HIDDEN_NAMES", "MASK", "Redaction", "mask_patterns", "mask_strings"]
 
 MASK = "REDACTED"
 
@@ -87,7 +87,7 @@ class Redaction:
 
     def mask_headers(self, name: str, values: list[str]) -> list[str]:
         """Return ``values``, or as many masks where the header ``name`` is hidden."""
-        return [MASK] * len(values) if self.hides(name) else values
+        return [MASK] * len(values) if self.hides(name) else [mask_patterns(value) for value in values]
 
     def mask_mapping(self, mapping: dict[Any, Any]) -> dict[Any, Any]:
         """Return a copy masked at any depth of dicts, lists and tuples; ``mapping`` itself is left alone.
@@ -147,6 +147,9 @@ _CARD = re.compile(
 # What none of the patterns can do without: clean text is looked at once.
 _SUSPECT = re.compile(r"eyJ|://|bearer|basic|[2-6]\d{3}", re.ASCII | re.IGNORECASE)
 
+MAX_LOOKED_AT = 16 * 1024
+"""Characters of a string that :func:`mask_strings` keeps: twice what a log field holds, so that the cut is seen."""
+
 _FEWEST_CARD_DIGITS = 13
 _SHORTEST_PLAIN_TOKEN = 8
 _ORDINARY_WORDS = frozenset({"authentication", "authorization", "credential", "credentials"})
@@ -191,3 +194,18 @@ def _mask_card(match: re.Match[str]) -> str:
     digits = [int(digit) for digit in match[0] if digit.isdigit()]
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
     return MASK if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 else match[0]
+
+
+def mask_strings(value: Any) -> Any:
+    """Return a copy with what looks like a credential masked in every string, at any depth of dicts, lists and tuples.
+
+    A string is kept as far as any output writes it; ``value`` must not contain itself.
+    """
+    kind = type(value)
+    if issubclass(kind, str):
+        return mask_patterns(value[:MAX_LOOKED_AT])
+    if issubclass(kind, dict):
+        return {key: mask_strings(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [mask_strings(item) for item in value]
+    return value

@@ -13,7 +13,6 @@ import orjson
 from structlog.dev import ConsoleRenderer
 from structlog.dev import plain_traceback
 
-from .redaction import mask_patterns
 from .safe_copy import MAX_FIELD_BYTES
 from .safe_copy import OPTIONS
 from .safe_copy import pass_on
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     EventDict = dict[str, Any]
 
-__all__ = ["make_renderer", "mask_strings", "timestamp_of", "to_console_line", "to_json_line"]
+__all__ = ["make_renderer", "timestamp_of", "to_console_line", "to_json_line"]
 
 LINE = OPTIONS | orjson.OPT_APPEND_NEWLINE
 
@@ -106,22 +105,6 @@ def make_renderer(log_format: str, stream: LogStream) -> Callable[[EventDict], b
 def timestamp_of(unix_ns: int) -> str:
     """Return Unix nanoseconds as ISO 8601 in UTC, cut to microseconds, always six digits."""
     return f"{utc_text(unix_ns)}Z"
-
-
-def mask_strings(value: Any) -> Any:
-    """Return a copy with what looks like a credential masked in every string, at any depth of dicts, lists and tuples.
-
-    A string is looked at as far as it can be written; ``value`` must not contain itself.
-    """
-    kind = type(value)
-    if issubclass(kind, str):
-        # Some more than is written, so that it is still seen to be too long.
-        return mask_patterns(value if len(value) <= MAX_FIELD_BYTES else value[: 2 * MAX_FIELD_BYTES])
-    if issubclass(kind, dict):
-        return {key: mask_strings(item) for key, item in value.items()}
-    if kind is list or kind is tuple:
-        return [mask_strings(item) for item in value]
-    return value
 
 
 # The console.

@@ -11,6 +11,7 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 import pytest
+from flask import flash
 from flask import Flask
 from flask import signals
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 import flask_signal_observability
+from flask_signal_observability import access_logged
+from flask_signal_observability import annotate
 from flask_signal_observability import ConfigurationError
 from flask_signal_observability import Observability
 from flask_signal_observability import Sink
@@ -231,3 +234,39 @@ def test_the_library_configures_no_global_logging(observed: Observed) -> None:
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert logging.getLogger("flask_signal_observability").handlers == []
+
+
+def test_a_canary_secret_is_in_no_output(observe: Observe) -> None:
+    canary = "eyJhbGciOiJIUzI1NiJ9.Y2FuYXJ5LTQ3MTE.c2lnbmF0dXJl"
+    app = Flask("shop")
+    app.secret_key = "k"
+
+    def view(part: str) -> str:
+        local = canary  # noqa: F841
+        flash(canary)
+        annotate(token=canary, nested={"password": canary}, note=f"Bearer {canary}")
+        access_logged.send("shop", secret=canary)
+        raise ValueError(f"cannot use {canary}")
+
+    app.add_url_rule("/<part>", view_func=view, methods=["POST"])
+    observed = observe(
+        app,
+        capture_query=True,
+        capture_request_headers=("authorization", "cookie", "x-note"),
+        capture_response_headers=("set-cookie",),
+    )
+    response = observed.client().post(
+        f"/{canary}?token={canary}&note={canary}",
+        data={"password": canary},
+        headers={"Authorization": f"Bearer {canary}", "Cookie": f"session={canary}", "X-Note": f"Bearer {canary}"},
+    )
+    assert response.status_code == 500
+    outputs = [
+        *(span.to_json() for span in observed.spans),
+        observed.client().get("/metrics", headers={"Accept": "application/openmetrics-text"}).text,
+        observed.stream.getvalue(),
+        *observed.audit_lines,
+        *observed.journal_lines,
+    ]
+    assert len(outputs) == 5
+    assert [output for output in outputs if canary.split(".")[1] in output] == []

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from flask_signal_observability.redaction import mask_strings
 from flask_signal_observability.rendering import make_renderer
-from flask_signal_observability.rendering import mask_strings
 from flask_signal_observability.rendering import timestamp_of
 from flask_signal_observability.rendering import to_console_line
 from flask_signal_observability.rendering import to_json_line

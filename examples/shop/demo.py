@@ -99,7 +99,13 @@ def demonstrate(options: argparse.Namespace, stack: ExitStack) -> int:
     if options.json:
         print(json.dumps({**observed.summary(), "prometheus": queries}))
     else:
-        print_report(Console(), observed, endpoint=foreign, prometheus=prometheus, queries=queries)
+        print_report(
+            Console(width=None if sys.stdout.isatty() else 100),
+            observed,
+            endpoint=foreign,
+            prometheus=prometheus,
+            queries=queries,
+        )
     if options.keep:
         keep_serving(shop, directory)
     return 0 if observed.agrees else 1

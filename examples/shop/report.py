@@ -92,7 +92,7 @@ def routes_table(routes: dict[tuple[str, str], RouteStatistics], seconds: float)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("route", no_wrap=True)
     for column in ("requests", "rate", "errors", "p50", "p95"):
-        table.add_column(column, justify="right", min_width=9)
+        table.add_column(column, justify="right", min_width=8)
     for (method, route), statistics in sorted(routes.items(), key=lambda item: -item[1].requests):
         errors = 100 * statistics.errors / statistics.requests
         table.add_row(

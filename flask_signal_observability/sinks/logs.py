@@ -11,10 +11,9 @@ from structlog.tracebacks import safe_str
 
 from ..record import error_type_of
 from ..record import Sink
-from ..redaction import mask_patterns
+from ..redaction import mask_strings
 from ..redaction import Redaction
 from ..rendering import make_renderer
-from ..rendering import mask_strings
 from ..rendering import timestamp_of
 from ..streams import LogStream
 from ..tracebacks import exception_dicts
@@ -36,6 +35,7 @@ IDS = (("request_id", "request_id"), ("trace_id", "trace_id"), ("span_id", "span
 
 REQUEST = (
     ("http.request.method_original", "method_original"),
+    ("url.query", "query"),
     ("http.route", "route"),
     ("http.response.status_code", "status"),
     ("error.type", "error_type"),
@@ -51,7 +51,7 @@ REQUEST = (
 OWN_KEYS = frozenset(
     {key for key, _ in (*IDS, *REQUEST)}
     | {"timestamp", "level", "event", "service", "truncated"}
-    | {"http.request.method", "url.path", "url.query", "duration_seconds", "client_disconnected"}
+    | {"http.request.method", "url.path", "duration_seconds", "client_disconnected"}
     | {"exception.type", "exception.message", "exception", "flask.template", "category", "handled"}
 )
 """What an annotation cannot say, whether the record itself says it or not."""
@@ -158,9 +158,7 @@ def _add_known(line: dict[str, Any], record: RequestRecord, keys: tuple[tuple[st
 def _add_request(line: dict[str, Any], record: RequestRecord) -> None:
     """Add what is known of a request; at its start that is less than at its end."""
     line["http.request.method"] = record.method
-    line["url.path"] = mask_patterns(record.path)
-    if record.query is not None:
-        line["url.query"] = mask_patterns(record.query)
+    line["url.path"] = record.path
     _add_known(line, record, REQUEST)
     if record.duration_ns is not None:
         line["duration_seconds"] = record.duration_seconds

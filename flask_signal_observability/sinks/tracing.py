@@ -19,6 +19,8 @@ from ..catalogue import OTHER
 from ..catalogue import SCHEMA_URL
 from ..record import error_type_of
 from ..record import Sink
+from ..redaction import mask_patterns
+from ..redaction import mask_strings
 from .server_span import make_starter
 from .server_span import ServerSpan
 
@@ -204,7 +206,7 @@ class TracingSink(Sink):
     def _annotations(self, annotations: Mapping[str, Any], own: set[str]) -> Attributes:
         return {
             key: self._guard.call(NAME, "annotate", attribute, value, default="<unprintable>")
-            for key, value in self._redaction.mask_mapping(dict(annotations)).items()
+            for key, value in mask_strings(self._redaction.mask_mapping(dict(annotations))).items()
             if key not in own
         }
 
@@ -249,11 +251,10 @@ class TracingSink(Sink):
     def _error_attributes(self, error: BaseException) -> Attributes:
         text = traceback.TracebackException.from_exception(error)
         if self._config.exception_message:
-            stack = "".join(text.format())
             return {
                 "exception.type": error_type_of(error),
                 "exception.message": self._message(error),
-                "exception.stacktrace": stack,
+                "exception.stacktrace": mask_patterns("".join(text.format())),
             }
         return {"exception.type": error_type_of(error), "exception.stacktrace": "".join(text.stack.format())}
 
@@ -262,8 +263,7 @@ class TracingSink(Sink):
         return f"{kind}: {self._message(error)}" if self._config.exception_message else kind
 
     def _message(self, error: BaseException) -> str:
-        text: str = self._guard.call(NAME, "message", str, error, default="")
-        return text
+        return mask_patterns(self._guard.call(NAME, "message", str, error, default=""))
 
 
 class Segment:
@@ -399,4 +399,4 @@ def attribute(value: Any) -> AttributeValue:
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return list(value)
-    return str(value)
+    return mask_patterns(str(value))

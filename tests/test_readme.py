@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flask_signal_observability import Config
+from flask_signal_observability.catalogue import METRICS
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+DRIVE = """
+app.logger.disabled = True
+client = app.test_client()
+client.get("/orders/7")
+client.get("/orders/13")
+print(client.get("/metrics").text)
+"""
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What the README's first program prints when it is used as the README says, and where it ran."""
+    directory = tmp_path_factory.mktemp("readme")
+    (program,) = re.findall(r"```python\n(from flask import.*?)```", README, re.DOTALL)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OBSERVABILITY_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program + DRIVE],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=directory,
+        env={**environ, "OTEL_TRACES_EXPORTER": "console"},
+        timeout=60,
+    )
+    return done.stdout, directory
+
+
+def test_the_first_program_leaves_the_metrics_that_the_readme_shows(printed: tuple[str, Path]) -> None:
+    shown = re.findall(r"^  ((?:http|flask)_\w+\{.*\} [\d.]+)$", README, re.MULTILINE)
+    assert len(shown) == 5
+    assert [line for line in shown if line not in printed[0].splitlines()] == []
+
+
+def test_the_first_program_leaves_the_record_that_the_readme_shows(printed: tuple[str, Path]) -> None:
+    (shown,) = re.findall(r'^  (\{"timestamp".*\})$', README, re.MULTILINE)
+    keys = re.findall(r'"([\w.]+)":', shown)
+    record = next(line for line in printed[0].splitlines() if line.startswith('{"timestamp"'))
+    assert re.findall(r'"([\w.]+)":', record) == keys
+    for unchanging in ('"http.route":"/orders/<int:number>"', '"http.response.body.size":41', '"level":"info"'):
+        assert unchanging in record
+        assert unchanging in shown
+
+
+def test_the_first_program_leaves_the_span_that_the_readme_names(printed: tuple[str, Path]) -> None:
+    assert '"name": "GET /orders/<int:number>"' in printed[0]
+    assert '"name": "message_flashed"' in printed[0]
+    assert '"name": "exception"' in printed[0]
+
+
+def test_the_first_program_leaves_the_lines_that_the_readme_shows(printed: tuple[str, Path]) -> None:
+    shown = [line.split("] ", 1)[1] for line in re.findall(r"^  (\[2026.*)$", README, re.MULTILINE)]
+    written = [
+        line.split("] ", 1)[1]
+        for name in ("access_audit.log", "error_journal.log")
+        for line in (printed[1] / name).read_text().splitlines()
+    ]
+    assert shown == [written[0], written[-1]]
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert [name for name in sorted(fields) if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_every_metric_is_in_the_readme_with_its_kind_and_labels(metric: object) -> None:
+    (row,) = re.findall(rf"^\| `{metric.name}` \| (\w+).* \| `([\w ]*)`.*\|$", README, re.MULTILINE)
+    assert row == (metric.kind, " ".join(metric.labels))
