@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
+import logging
+import sys
+import threading
 import warnings
 from typing import Any
 from typing import TYPE_CHECKING
@@ -16,6 +20,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import id_generator
 from opentelemetry.sdk.trace import sampling
@@ -29,12 +35,17 @@ from opentelemetry.trace import StatusCode
 from opentelemetry.trace import TraceFlags
 from opentelemetry.trace import TraceState
 
+from flask_signal_observability.sinks import server_span
 from flask_signal_observability.sinks.server_span import make_starter
+from flask_signal_observability.sinks.server_span import NEEDED
 from flask_signal_observability.sinks.server_span import ServerSpan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Iterator
     from collections.abc import Mapping
+
+    from .conftest import Observed
 
     Operation = tuple[str, tuple[Any, ...]]
 
@@ -43,6 +54,16 @@ needs_fast_path = pytest.mark.skipif(SDK_VERSION < (1, 45), reason="an older SDK
 
 START_NS = 1_700_000_000_000_000_000
 NAME = "GET /orders/<int:order_id>"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sdk_says_nothing() -> Iterator[None]:
+    """The SDK warns of each late or unclean value: there are many thousand here."""
+    logger = logging.getLogger("opentelemetry")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)
 
 
 # One span twice: started by us, and by the SDK.
@@ -68,16 +89,21 @@ class CountedIds(id_generator.IdGenerator):
 
 
 class Watching(sdk.SpanProcessor):
-    """Writes down all that it is shown, when it is shown."""
+    """Writes down all that it is shown, when it is shown.
 
-    def __init__(self) -> None:
+    To look at the attributes of a span that has just started is what ends the fast path: not all processors do.
+    """
+
+    def __init__(self, *, looks_early: bool = False) -> None:
+        self._looks_early = looks_early
         self.seen: list[Any] = []
         self.ended: list[sdk.ReadableSpan] = []
         self.sampled: list[sdk.ReadableSpan] = []
 
     def on_start(self, span: sdk.Span, parent_context: Context | None = None) -> None:
-        self.seen.append(("start", view(span), parent_context, span.is_recording()))
-        self._attributes_at_start = span.attributes
+        self.seen.append(("start", span.name, span.start_time, parent_context, span.is_recording()))
+        if self._looks_early:
+            self.seen.append(view(span))
 
     def _on_ending(self, span: sdk.Span) -> None:
         self.seen.append(("ending", view(span), span.is_recording()))
@@ -101,12 +127,13 @@ class Watching(sdk.SpanProcessor):
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A provider, and a parent; made anew for each of the two."""
+    """What the providers of both are made with, and the parent."""
 
     limits: tuple[int | None, ...] = (None,) * 8
     sampler: sampling.Sampler = sampling.ALWAYS_ON
-    parent: SpanContext | None = None
+    parent: Context = dataclasses.field(default_factory=lambda: NO_PARENT)
     random_ids: bool = True
+    looks_early: bool = False
 
     def provider(self, processor: sdk.SpanProcessor) -> TracerProvider:
         provider = TracerProvider(
@@ -119,11 +146,8 @@ class Setting:
         provider.add_span_processor(processor)
         return provider
 
-    def parent_context(self) -> Context:
-        base = Context({"other": "value"})
-        return base if self.parent is None else trace.set_span_in_context(NonRecordingSpan(self.parent), base)
 
-
+NO_PARENT = Context({"other": "value"})
 RESOURCE = Resource({"service.name": "shop"}, "https://opentelemetry.io/schemas/1.44.0")
 SCOPE = ("flask_signal_observability", "0.1.0", "https://opentelemetry.io/schemas/1.44.0")
 
@@ -140,11 +164,11 @@ def told_by(
     start: Callable[..., trace.Span], setting: Setting, attributes: Mapping[str, Any], operations: list[Operation]
 ) -> Any:
     """Return everything that can be seen of a span: by its maker, its processor and the OTLP exporter."""
-    processor = Watching()
+    processor = Watching(looks_early=setting.looks_early)
     provider = setting.provider(processor)
     # A copy: the attributes are the starter's to keep.
-    span = start(provider.get_tracer(*SCOPE), setting.parent_context(), dict(attributes))
-    results = [told(lambda: apply(span, *operation)) for operation in operations]
+    span = start(provider.get_tracer(*SCOPE), setting.parent, dict(attributes))
+    results = [told(apply, span, *operation) for operation in operations]
     span.end(START_NS + 10**9)
     provider.shutdown()
     return {
@@ -165,10 +189,10 @@ def apply(span: trace.Span, name: str, arguments: tuple[Any, ...]) -> Any:
     return getattr(span, name)(*arguments)
 
 
-def told(act: Callable[[], Any]) -> Any:
+def told(act: Callable[..., Any], *arguments: Any) -> Any:
     """Return the result of ``act``, or the class of what it raises."""
     try:
-        return act()
+        return act(*arguments)
     except Exception as error:
         return type(error)
 
@@ -192,7 +216,7 @@ def view(span: sdk.ReadableSpan) -> dict[str, Any]:
         "resource": span.resource,
         "scope": (span.instrumentation_scope, info),
         "json": told(span.to_json),
-        "flat_json": told(lambda: span.to_json(indent=None)),
+        "flat_json": told(span.to_json, None),
     }
 
 
@@ -211,6 +235,13 @@ def context_view(context: SpanContext | None) -> Any:
         context.is_remote,
         context.is_valid,
         context.trace_state.to_header(),
+    )
+
+
+def both(setting: Setting, attributes: dict[str, Any], *operations: Operation) -> tuple[Any, Any]:
+    return (
+        told_by(start_ours, setting, attributes, list(operations)),
+        told_by(start_theirs, setting, attributes, list(operations)),
     )
 
 
@@ -353,7 +384,10 @@ samplers = st.one_of(
     st.builds(OwnSampler, st.sampled_from(sampling.Decision), st.none() | clean | unclean, st.booleans(), trace_states),
 )
 
-all_settings = st.builds(Setting, limits, samplers, st.none() | contexts, st.booleans())
+parents = st.just(NO_PARENT) | contexts.map(
+    lambda context: trace.set_span_in_context(NonRecordingSpan(context), NO_PARENT)
+)
+all_settings = st.builds(Setting, limits, samplers, parents, st.booleans(), st.booleans())
 default_settings = st.builds(Setting, random_ids=st.booleans())
 
 
@@ -365,8 +399,8 @@ default_settings = st.builds(Setting, random_ids=st.booleans())
 def test_a_span_is_the_sdks_under_any_limits_sampler_and_parent(
     setting: Setting, attributes: dict[str, Any], operations: list[Operation]
 ) -> None:
-    ours = told_by(start_ours, setting, attributes, operations)
-    assert ours == told_by(start_theirs, setting, attributes, operations)
+    ours, theirs = both(setting, attributes, *operations)
+    assert ours == theirs
 
 
 @given(default_settings, clean, operations)
@@ -374,6 +408,231 @@ def test_a_span_is_the_sdks_under_any_limits_sampler_and_parent(
 def test_a_span_that_is_recorded_is_the_sdks_whatever_is_done_to_it(
     setting: Setting, attributes: dict[str, Any], operations: list[Operation]
 ) -> None:
-    ours = told_by(start_ours, setting, attributes, operations)
+    ours, theirs = both(setting, attributes, *operations)
     assert ours["recording"]
-    assert ours == told_by(start_theirs, setting, attributes, operations)
+    assert ours == theirs
+
+
+def test_an_attribute_that_is_set_again_moves_to_the_end() -> None:
+    ours, theirs = both(Setting(), {"a": 1, "b": 2}, ("add_own", ({"a": 3},)), ("attributes", ()))
+    assert ours["results"][-1] == ["'b': int 2", "'a': int 3"]
+    assert ours == theirs
+
+
+def test_beyond_the_limit_the_oldest_attribute_goes() -> None:
+    setting = Setting(limits=(2,) * 8)
+    ours, theirs = both(setting, {"a": 1, "b": 2}, ("add_own", ({"c": 3},)), ("attributes", ()))
+    assert ours["results"][-1] == ["'b': int 2", "'c': int 3"]
+    assert ours == theirs
+
+
+def test_a_value_is_cut_at_the_limit_of_its_length() -> None:
+    setting = Setting(limits=(None,) * 7 + (3,))
+    ours, theirs = both(setting, {"a": "12345"}, ("add_own", ({"b": "123"},)), ("attributes", ()))
+    assert ours["results"][-1] == ["'a': str '123'", "'b': str '123'"]
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("key", ["", 7, None, (1,), Odd()])
+def test_a_key_that_is_no_text_is_treated_as_the_sdk_does(key: Any) -> None:
+    setting = Setting(sampler=OwnSampler(sampling.Decision.RECORD_AND_SAMPLE, {key: "x"}, True, None))
+    ours, theirs = both(setting, {"a": 1}, ("attributes", ()))
+    assert ours == theirs
+    ours, theirs = both(Setting(), {"a": 1}, ("add_own", ({"": 1},)), ("attributes", ()))
+    assert ours["results"][-1] == ["'a': int 1"]
+    assert ours == theirs
+
+
+def test_a_view_of_the_attributes_shows_what_comes_later() -> None:
+    span = start_ours(Setting().provider(Watching()).get_tracer("x"), NO_PARENT, {"a": 1})
+    assert isinstance(span, sdk.Span)
+    seen = span.attributes
+    span.set_attributes({"b": 2})
+    span.end()
+    assert dict(seen or {}) == {"a": 1, "b": 2}
+
+
+def test_a_disabled_tracer_hands_on_the_parent() -> None:
+    parent = SpanContext(7, 9, is_remote=True, trace_flags=TraceFlags(1))
+    context = trace.set_span_in_context(NonRecordingSpan(parent), NO_PARENT)
+    for start in (start_ours, start_theirs):
+        tracer = Setting().provider(Watching()).get_tracer("x")
+        tracer._tracer_config.is_enabled = False  # type: ignore[attr-defined]
+        span = start(tracer, context, {})
+        assert not span.is_recording()
+        assert span.get_span_context() is parent
+
+
+def test_a_resource_that_changes_is_the_next_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = Watching()
+    provider = Setting().provider(processor)
+    start = make_starter(provider.get_tracer("x"))
+    provider._update_resource(Resource({"service.name": "child"}))  # what the SDK does after a fork
+    start(NAME, NO_PARENT, {}, START_NS).end()
+    assert processor.ended[0].resource.attributes["service.name"] == "child"
+
+
+def test_the_sdks_own_metrics_count_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+
+    def counted(start: Callable[..., trace.Span]) -> list[Any]:
+        reader = InMemoryMetricReader()
+        meters = MeterProvider([reader], shutdown_on_exit=False)
+        tracer = TracerProvider(shutdown_on_exit=False, meter_provider=meters).get_tracer("x")
+        told = []
+        span = start(tracer, NO_PARENT, {})
+        for act in (lambda: None, span.end):
+            act()
+            data: Any = reader.get_metrics_data()
+            metrics = data.resource_metrics[0].scope_metrics[0].metrics
+            spans = [m for m in metrics if m.name.startswith("otel.sdk.span.")]
+            told.append([(m.name, [(p.attributes, p.value) for p in m.data.data_points]) for m in spans])
+        meters.shutdown()
+        return told
+
+    ours = counted(start_ours)
+    assert [name for name, _ in ours[0]] == ["otel.sdk.span.started", "otel.sdk.span.live"]
+    assert ours == counted(start_theirs)
+
+
+# What it is built on.
+
+
+@needs_fast_path
+def test_the_sdks_tracer_has_all_that_is_read_from_it() -> None:
+    tracer = Setting().provider(Watching()).get_tracer("x")
+    assert [name for name in NEEDED if not hasattr(tracer, name)] == []
+    assert type(start_ours(tracer, NO_PARENT, {})) is ServerSpan
+
+
+@needs_fast_path
+def test_a_span_has_the_attributes_that_the_sdk_gives_its_own() -> None:
+    tracer = Setting().provider(Watching()).get_tracer("x")
+    ours, theirs = (vars(start(tracer, NO_PARENT, {})) for start in (start_ours, start_theirs))
+    assert ours.keys() - {"_room"} == theirs.keys()
+    # All but its ids, and what a span has for itself.
+    same = theirs.keys() - {"_context", "_lock", "_attributes", "_events", "_links", "_status"}
+    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+
+
+class OtherTracer(sdk.Tracer):
+    """Somebody's own, which may do anything in start_span."""
+
+
+def other_tracer(provider: TracerProvider) -> trace.Tracer:
+    tracer = provider.get_tracer(*SCOPE)
+    tracer.__class__ = OtherTracer
+    return tracer
+
+
+def test_a_tracer_of_another_class_starts_its_own_span() -> None:
+    processor = Watching()
+    span = start_ours(other_tracer(Setting().provider(processor)), NO_PARENT, {"a": ["x"]})
+    span.end(START_NS + 1)
+    assert not isinstance(span, ServerSpan)
+    (ended,) = processor.ended
+    assert (ended.name, ended.kind, ended.start_time) == (NAME, SpanKind.SERVER, START_NS)
+    assert dict(ended.attributes or {}) == {"a": ("x",)}
+
+
+def test_a_tracer_that_lacks_a_name_starts_its_own_span(
+    observe: Callable[..., Observed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attributes_of_a_request() -> dict[str, Any]:
+        observed = observe()
+        observed.app.add_url_rule("/<name>", view_func=lambda name: name)
+        observed.client().get("/ann", headers={"X-Request-ID": "1"})
+        assert observed.record["trace_id"] == f"{observed.server_span.context.trace_id:032x}"
+        return dict(observed.server_span.attributes or {})
+
+    fast = attributes_of_a_request()
+    monkeypatch.setattr(server_span, "NEEDED", (*NEEDED, "_not_there"))
+    assert attributes_of_a_request() == fast
+    assert fast["http.route"] == "/<name>"
+    assert fast["http.response.status_code"] == 200
+
+
+def test_a_request_is_served_without_a_span_where_the_sdk_is_disabled(
+    observe: Callable[..., Observed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    observed = observe()
+    traces: list[int] = []
+
+    def view() -> str:
+        traces.append(trace.get_current_span().get_span_context().trace_id)
+        return "hello"
+
+    observed.app.add_url_rule("/", view_func=view)
+    parent = f"00-{7:032x}-{9:016x}-01"
+    assert observed.client().get("/").data == b"hello"
+    assert observed.client().get("/", headers={"traceparent": parent}).status_code == 200
+    assert traces == [0, 7]
+    assert observed.spans == []
+    assert [record["http.response.status_code"] for record in observed.records("request_finished")] == [200, 200]
+
+
+# Threads.
+
+
+def in_threads(*acts: Callable[[], None]) -> None:
+    barrier = threading.Barrier(len(acts))
+
+    def run(act: Callable[[], None]) -> None:
+        barrier.wait(10)
+        act()
+
+    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_threads_lose_no_attribute_event_or_link() -> None:
+    times, kinds = 40, 4
+    unlimited = Setting(limits=(SpanLimits.UNSET,) * 8)
+    link = SpanContext(1, 1, is_remote=True)
+
+    def add(span: Any, thread: int) -> None:
+        for number in range(times):
+            key = f"{thread}.{number}"
+            (span.add_own if thread % 2 else span.set_attributes)({f"own.{key}": number})
+            span.set_attribute(f"one.{key}", [number])
+            span.add_event(key)
+            span.add_link(link, {"key": key})
+
+    for _ in range(10):
+        processor = Watching()
+        span: Any = start_ours(unlimited.provider(processor).get_tracer("x"), NO_PARENT, {"first": 1})
+        in_threads(*(functools.partial(add, span, thread) for thread in range(kinds)))
+        span.end()
+        (ended,) = processor.ended
+        assert len(ended.attributes or {}) == 1 + 2 * times * kinds
+        assert len({event.name for event in ended.events}) == len(ended.events) == times * kinds
+        assert len({(k.attributes or {})["key"] for k in ended.links}) == len(ended.links) == times * kinds
+
+
+@needs_fast_path
+def test_an_attribute_set_by_another_thread_amid_our_own_is_kept_with_them() -> None:
+    span: Any = start_ours(Setting().provider(Watching()).get_tracer("x"), NO_PARENT, {})
+    thread = threading.Thread(target=span.set_attribute, args=("theirs", 1))
+
+    class Slow(dict[str, Any]):
+        def values(self) -> Any:
+            thread.start()
+            thread.join(0.2)  # comes to its end only where nothing keeps it out
+            return super().values()
+
+    span.add_own(Slow(ours=1))
+    thread.join(10)
+    assert dict(span.attributes) == {"ours": 1, "theirs": 1}

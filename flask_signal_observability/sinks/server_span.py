@@ -51,6 +51,7 @@ NEEDED = (
 
 UNSET = Status(StatusCode.UNSET)
 
+STRING = frozenset({str})
 PLAIN = frozenset({str, int, float, bool})
 """Types whose values the SDK takes as they are."""
 
@@ -77,19 +78,17 @@ def make_starter(tracer: trace.Tracer) -> Starter:
 
 
 def _sdk_starter(tracer: Any) -> Starter:
-    ids = tracer.id_generator
-    sampler = tracer.sampler
-
     def start(name: str, parent_context: Context, attributes: Attributes, start_unix_ns: int) -> trace.Span:
         # The hot path, and the SDK's Tracer.start_span line by line but for the class of the span.
         parent: SpanContext | None = trace.get_current_span(parent_context).get_span_context()
         if not tracer._is_enabled():
             return trace.NonRecordingSpan(parent)  # type: ignore[arg-type]
+        ids = tracer.id_generator
         if parent is None or not parent.is_valid:
-            parent, trace_id, random = None, ids.generate_trace_id(), ids.is_trace_id_random()
+            parent, trace_id, random = None, ids.generate_trace_id(), bool(ids.is_trace_id_random())
         else:
             trace_id, random = parent.trace_id, parent.trace_flags.random_trace_id
-        result = sampler.should_sample(parent_context, trace_id, name, SpanKind.SERVER, attributes, ())
+        result = tracer.sampler.should_sample(parent_context, trace_id, name, SpanKind.SERVER, attributes, ())
         context = SpanContext(
             trace_id,
             ids.generate_span_id(),
@@ -101,7 +100,10 @@ def _sdk_starter(tracer: Any) -> Starter:
         if not result.decision.is_recording():
             return trace.NonRecordingSpan(context)
         span = ServerSpan(tracer, name, context, parent, record_end_metrics)
-        span.add_own(result.attributes or {})
+        sampled = result.attributes or {}
+        # A sampler may have put anything there.
+        add = span.add_own if STRING.issuperset(map(type, sampled)) else span.set_attributes
+        add(sampled)
         span.start(start_unix_ns, parent_context)
         return span
 
@@ -147,18 +149,26 @@ class ServerSpan(sdk.Span):
         self._attributes: Any = OwnAttributes()
 
     def add_own(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """Set attributes of which the caller knows that they are strings, numbers or lists of strings."""
-        own = self._attributes
-        if (
-            type(own) is OwnAttributes
-            and (self._room is None or len(own) + len(attributes) <= self._room)
-            and PLAIN.issuperset(map(type, attributes.values()))
-        ):
-            with self._lock:
-                if self._end_time is None:
-                    own.update(attributes)
-                    return
+        """Set attributes of which the caller knows that their keys are strings."""
+        with self._lock:
+            own = self._attributes
+            if (
+                type(own) is OwnAttributes
+                and self._end_time is None
+                and (self._room is None or len(own) + len(attributes) <= self._room)
+                and PLAIN.issuperset(map(type, attributes.values()))
+                and "" not in attributes
+                and (not own or own.keys().isdisjoint(attributes))  # the SDK moves what is set again to the end
+            ):
+                own.update(attributes)
+                return
         self.set_attributes(attributes)
+
+    @property
+    def attributes(self) -> Any:
+        """The attributes as they are at any time, for who may keep them or read them in another thread."""
+        self._let_others_in()
+        return super().attributes
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """See :class:`opentelemetry.trace.Span`."""

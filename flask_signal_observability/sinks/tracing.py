@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
 from typing import Any
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from ..record import error_type_of
 from ..record import Sink
 from ..redaction import mask_patterns
 from ..redaction import mask_strings
+from .request_span import RequestSpan
 from .server_span import make_starter
 from .server_span import ServerSpan
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Attributes = dict[str, AttributeValue]
 
-__all__ = ["RequestSpan", "TracingSink"]
+__all__ = ["TracingSink"]
 
 NAME = "tracing"
 
@@ -68,7 +68,7 @@ class TracingSink(Sink):
     def open(self, record: RequestRecord) -> None:
         """Take the caller's context; the span itself waits until something needs it."""
         parent = self._parent_context(record)
-        span = RequestSpan(self, record, parent)
+        span = RequestSpan(self.begin, record, parent)
         record.state[NAME] = Segment(span, trace.set_span_in_context(span, parent))
 
     def _parent_context(self, record: RequestRecord) -> Context:
@@ -282,96 +282,6 @@ class Segment:
     def server_span(self) -> trace.Span:
         """The span that a request made inside this one is a child of."""
         return self.span if self.span is not None else trace.get_current_span(self.context)
-
-
-class RequestSpan(trace.Span):
-    """Stands for the server span from the first moment on, and starts the real one at its first use.
-
-    So a session store that talks to its database before the route is known has a parent, and yet a sampler sees
-    ``http.route`` wherever nothing asked earlier.
-    """
-
-    def __init__(self, sink: TracingSink, record: RequestRecord, parent: Context) -> None:
-        self._sink = sink
-        self._record: RequestRecord | None = record
-        self._parent = parent
-        self._lock = threading.RLock()
-        self._starting = False
-        self.started_span: trace.Span | None = None
-
-    def start(self) -> trace.Span:
-        """Return the real span, started now if it was not yet. Two threads may come here first."""
-        if self.started_span is not None:
-            return self.started_span
-        with self._lock:
-            if self._starting:
-                # A sampler or processor asked for the current span while that is being started (a log call will do).
-                return trace.get_current_span(self._parent)
-            if self.started_span is None and self._record is not None:
-                self._starting = True
-                try:
-                    self.started_span = self._sink.begin(self._record, self._parent)
-                finally:
-                    self._starting = False
-                # The record holds this span: without a way back they need no garbage collector.
-                self._record = None
-            return self.started_span or INVALID_SPAN
-
-    def abandon(self) -> None:
-        """Become the caller's span: what is made from here on hangs on that."""
-        if self.started_span is not None:
-            self.started_span.end()
-        self.started_span = trace.NonRecordingSpan(trace.get_current_span(self._parent).get_span_context())
-
-    def get_span_context(self) -> trace.SpanContext:
-        """See :class:`opentelemetry.trace.Span`."""
-        return self.start().get_span_context()
-
-    def is_recording(self) -> bool:
-        """See :class:`opentelemetry.trace.Span`."""
-        return self.start().is_recording()
-
-    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """See :class:`opentelemetry.trace.Span`."""
-        self.start().set_attributes(attributes)
-
-    def set_attribute(self, key: str, value: AttributeValue) -> None:
-        """See :class:`opentelemetry.trace.Span`."""
-        self.start().set_attribute(key, value)
-
-    def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
-        """See :class:`opentelemetry.trace.Span`."""
-        self.start().add_event(name, attributes, timestamp)
-
-    def add_link(self, context: trace.SpanContext, attributes: Any = None) -> None:
-        """See :class:`opentelemetry.trace.Span`."""
-        self.start().add_link(context, attributes)
-
-    def update_name(self, name: str) -> None:
-        """See :class:`opentelemetry.trace.Span`."""
-        self.start().update_name(name)
-
-    def set_status(self, status: Any, description: str | None = None) -> None:
-        """See :class:`opentelemetry.trace.Span`."""
-        self.start().set_status(status, description)
-
-    def record_exception(
-        self,
-        exception: BaseException,
-        attributes: Any = None,
-        timestamp: int | None = None,
-        escaped: bool = False,  # noqa: FBT001, FBT002
-    ) -> None:
-        """See :class:`opentelemetry.trace.Span`."""
-        self.start().record_exception(exception, attributes, timestamp, escaped)
-
-    def end(self, end_time: int | None = None) -> None:
-        """See :class:`opentelemetry.trace.Span`."""
-        self.start().end(end_time)
-
-    def __getattr__(self, name: str) -> Any:
-        # What the SDK's span has beyond the API's: name, attributes, parent ...
-        return getattr(self.start(), name)
 
 
 class EnvironGetter(Getter["dict[str, Any]"]):

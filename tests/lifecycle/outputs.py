@@ -88,7 +88,7 @@ def assert_same_clock(observed: Observed) -> None:
     assert observed.value(f"{DURATION}_sum") == seconds
     ended = pytest.approx(span.end_time / 1e9, abs=TOLERANCE_SECONDS)
     assert parse_audit_line(observed.audit_lines[0]).time.timestamp() == ended
-    assert datetime.fromisoformat(observed.record["timestamp"]).timestamp() == ended
+    assert datetime.fromisoformat(observed.record["timestamp"].replace("Z", "+00:00")).timestamp() == ended
 
 
 def assert_signals_counted(observed: Observed, counts: dict[str, int]) -> None:
