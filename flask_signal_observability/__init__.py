@@ -14,6 +14,7 @@ from .exclusion import exempt
 from .extension import Observability
 from .log_config import add_request_context
 from .log_config import configure_logging
+from .propagation import carry_context
 from .record import EventRecord
 from .record import RequestRecord
 from .record import Sink
@@ -33,6 +34,7 @@ __all__ = [
     "access_logged",
     "add_request_context",
     "annotate",
+    "carry_context",
     "configure_logging",
     "event_bus",
     "exempt",

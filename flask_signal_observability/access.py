@@ -59,7 +59,22 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 UNIX_SOCKET_PEERS = frozenset(("", "localhost", "<local>"))
 """REMOTE_ADDR of a unix socket: nothing from gunicorn, a word from waitress and from Werkzeug."""
 
-FORWARDING_HEADERS = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA")
+FORWARDING_HEADERS = frozenset(
+    {
+        "HTTP_FORWARDED",
+        "HTTP_VIA",
+        "HTTP_X_REAL_IP",
+        "HTTP_X_CLIENT_IP",
+        "HTTP_X_CLUSTER_CLIENT_IP",
+        "HTTP_TRUE_CLIENT_IP",
+        "HTTP_CF_CONNECTING_IP",
+        "HTTP_CDN_LOOP",
+        "HTTP_X_ENVOY_EXTERNAL_ADDRESS",
+    }
+)
+FORWARDING_PREFIX = "HTTP_X_FORWARDED_"
+"""What proxies and content delivery networks add. One that adds nothing looks like a direct peer."""
+
 
 HOW_TO_OPEN = 'To open them set metrics_access to "open", "token:<secret>" or "networks:<cidr>,<cidr>".\n'
 
@@ -133,7 +148,7 @@ def _asked(ask: Callable[[Request], object], guard: Guard, environ: WSGIEnvironm
 
 
 def _came_through_a_proxy(environ: WSGIEnvironment) -> bool:
-    if any(header in environ for header in FORWARDING_HEADERS):
+    if any(key in FORWARDING_HEADERS or key.startswith(FORWARDING_PREFIX) for key in environ):
         return True
     # ProxyFix leaves the originals behind even where it changed nothing.
     original = environ.get("werkzeug.proxy_fix.orig", {})

@@ -18,6 +18,7 @@ from datetime import datetime
 from datetime import timezone
 
 from .errors import ObservabilityError
+from .record import error_type_of
 from .redaction import mask_patterns
 from .timestamps import utc_text
 
@@ -77,7 +78,7 @@ def format_access(*, unix_ns: int, user: str, address: str, path: str) -> str:
     )
 
 
-def format_error(*, unix_ns: int, app: str, error: BaseException) -> str:
+def format_error(*, unix_ns: int, app: str, error: BaseException, message: bool = True) -> str:
     """Return the error journal's line, without its newline.
 
     Args:
@@ -85,7 +86,10 @@ def format_error(*, unix_ns: int, app: str, error: BaseException) -> str:
         app: The application's repr.
         error: Told as ``traceback.format_exception_only`` tells it, its notes too, credentials masked; cut at 2048
             characters.
+        message: Whether the error's message is told, and not its class alone.
     """
+    if not message:
+        return f"[{_time(unix_ns)}] Critical error in {_escaped(app, _IN_TEXT)}: {error_type_of(error)}"
     told = mask_patterns("".join(traceback.format_exception_only(error)).removesuffix("\n"))
     return f"[{_time(unix_ns)}] Critical error in {_escaped(app, _IN_TEXT)}: {_escaped(told, _IN_TEXT)}"
 

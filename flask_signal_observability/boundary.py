@@ -35,32 +35,34 @@ class Boundary:
 
     def __init__(self, wsgi_app: WSGIApplication, pipeline: Pipeline, exposition: WSGIApplication | None) -> None:
         self.wsgi_app = wsgi_app
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._metrics_path = pipeline.config.metrics_path
         self._exposition = None if self._metrics_path is None else exposition
-        self._request_id_header = pipeline.config.request_id_header
-        self._request_id_lower = pipeline.config.request_id_header.lower()
-        self._trace_response = pipeline.config.trace_response
+        self.request_id_header = pipeline.config.request_id_header
+        self.request_id_lower = pipeline.config.request_id_header.lower()
+        self.trace_response = pipeline.config.trace_response
         self._warned = False
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request, or answer the scrape."""
         if self._exposition is not None and environ.get("PATH_INFO") == self._metrics_path:
-            self._pipeline.finish_dropped()
+            self.pipeline.finish_dropped()
             self.warn_of_hidden_view()
             return self._exposition(environ, start_response)
-        pipeline = self._pipeline
+        pipeline = self.pipeline
         record = pipeline.open(environ)
         token = current_record.set(record)
         try:
             pipeline.attach(record)
-            body = self.wsgi_app(environ, self._capture(record, start_response))
+            answer = Answer(self, record, start_response)
+            body = self.wsgi_app(environ, start_response if record.excluded else answer)
             if not self._is_streamed(body, record):
                 pipeline.finish(record)
                 return body
         except BaseException as error:
-            # What start_response was given is not sent before the first chunk of a body: the server answers now.
-            record.status = None
+            if not record.response_sent:
+                # What start_response was given goes out with the first byte of a body: the server answers now.
+                record.status = None
             pipeline.fail(record, error)
             pipeline.finish(record)
             raise
@@ -71,7 +73,7 @@ class Boundary:
 
     def warn_of_hidden_view(self) -> None:
         """Warn, once, if the app has a view where the metrics are; called at set-up and at a scrape."""
-        rules = self._pipeline.app.url_map.iter_rules()
+        rules = self.pipeline.app.url_map.iter_rules()
         if not self._warned and any(rule.rule == self._metrics_path for rule in rules):
             self._warned = True
             logger.warning(
@@ -79,16 +81,54 @@ class Boundary:
                 self._metrics_path,
             )
 
-    def _capture(self, record: RequestRecord, start_response: Callable[..., Any]) -> Callable[..., Any]:
-        guard = self._pipeline.guard
+    @staticmethod
+    def _is_streamed(body: Iterable[bytes], record: RequestRecord) -> bool:
+        if record.excluded:
+            return False
+        if record.streamed is not None:
+            return record.streamed
+        # No Flask response was seen: an after_request function failed, or a middleware answered.
+        file_wrapper = record.environ.get("wsgi.file_wrapper")
+        is_file = isinstance(file_wrapper, type) and isinstance(body, file_wrapper)
+        return not (is_file or hasattr(body, "__len__") or record.response_size is not None)
 
-        def observed_start_response(status: str, headers: Headers, *exc_info: Any) -> Any:
-            headers = guard.call("boundary", "response", self._read_response, record, status, headers, default=headers)
-            return start_response(status, headers, *exc_info)
 
-        return start_response if record.excluded else observed_start_response
+class Answer:
+    """The ``start_response`` of one request: it reads what goes to the server, and adds the request id.
 
-    def _read_response(self, record: RequestRecord, status: str, headers: Headers) -> Headers:
+    As lenient as servers are: headers may be any iterable, ``exc_info`` a keyword.
+    """
+
+    __slots__ = ("_boundary", "_record", "_start_response", "_write")
+
+    def __init__(self, boundary: Boundary, record: RequestRecord, start_response: Callable[..., Any]) -> None:
+        self._boundary = boundary
+        self._record = record
+        self._start_response = start_response
+
+    def __call__(
+        self, status: str, headers: Iterable[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[..., Any] | None:
+        """See PEP 3333. A server that has sent its headers raises what ``exc_info`` holds: then they stay as told."""
+        headers = list(headers)
+        record, guard = self._record, self._boundary.pipeline.guard
+        told = record.status, record.response_headers, record.response_size
+        headers = guard.call("boundary", "response", self._read, status, headers, default=headers)
+        try:
+            self._write = self._start_response(status, headers, *((exc_info,) if exc_info else ()))
+        except BaseException:
+            record.status, record.response_headers, record.response_size = told
+            raise
+        # Servers return one, some tests' stand-ins do not: what was None stays None.
+        return None if self._write is None else self.write
+
+    def write(self, data: bytes) -> Any:
+        """See PEP 3333: it sends the headers, and a part of the body, past the iterable."""
+        self._record.response_sent = True
+        return self._write(data)
+
+    def _read(self, status: str, headers: Headers) -> Headers:
+        record, boundary = self._record, self._boundary
         if record.excluded:
             return headers
         code = status[:3]
@@ -99,23 +139,19 @@ class Boundary:
         for name, value in headers:
             lower = name.lower()
             if lower == "content-length":
-                record.response_size = int(value) if value.isdecimal() else None
-            elif lower == self._request_id_lower:
+                record.response_size = int(value) if value.isdecimal() and has_body(record) else None
+            elif lower == boundary.request_id_lower:
                 has_request_id = True
-        added = [] if has_request_id or record.request_id is None else [(self._request_id_header, record.request_id)]
-        if self._trace_response and record.trace_id is not None:
+        added = [] if has_request_id or record.request_id is None else [(boundary.request_id_header, record.request_id)]
+        if boundary.trace_response and record.trace_id is not None:
             parent = f"00-{record.trace_id}-{record.span_id}-{record.sampled:02x}"
             added += [("traceresponse", parent), ("Server-Timing", f'traceparent;desc="{parent}"')]
-        return [*headers, *added]
+        return [*headers, *added] if added else headers
 
-    @staticmethod
-    def _is_streamed(body: Iterable[bytes], record: RequestRecord) -> bool:
-        if record.excluded:
-            return False
-        if record.streamed is not None:
-            return record.streamed
-        # No Flask response was seen: an after_request function failed, or a middleware answered.
-        return record.response_size is None and not isinstance(body, (list, tuple))
+
+def has_body(record: RequestRecord) -> bool:
+    """Tell whether HTTP sends a body with this answer, whatever its Content-Length says (RFC 9110, section 6.4.1)."""
+    return record.method != "HEAD" and record.status not in NO_BODY_STATUSES
 
 
 class ObservedBody:
@@ -146,7 +182,7 @@ class ObservedBody:
         # A server that neither reads nor closes a body must not keep the request in flight for ever. The garbage
         # collector may come here at any moment, even while this thread holds a sink's lock: the next request ends it.
         if self._record.duration_ns is None:
-            self._record.response_size = self._sent_bytes
+            self._record.response_size = self._sent_bytes if has_body(self._record) else None
             self._record.pipeline.drop(self._record)
 
     def _within(self, step: Callable[[], Any]) -> Any:
@@ -160,7 +196,7 @@ class ObservedBody:
             self._end()
             raise
         except BaseException as error:
-            if self._sent_bytes == 0:
+            if not (self._sent_bytes or record.response_sent):
                 record.status = None
             pipeline.fail(record, error)
             self._end()
@@ -181,12 +217,12 @@ class ObservedBody:
         if close is not None:
             close()
         record = self._record
-        if record.duration_ns is None and record.method != "HEAD" and record.status not in NO_BODY_STATUSES:
+        if record.duration_ns is None and has_body(record):
             record.client_disconnected = True
         self._end()
 
     def _end(self) -> None:
         record = self._record
         if record.duration_ns is None:
-            record.response_size = self._sent_bytes
+            record.response_size = self._sent_bytes if has_body(record) else None
             record.pipeline.finish(record)

@@ -15,6 +15,7 @@ from typing import Any
 from typing import Literal
 from typing import NamedTuple
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from .errors import ConfigurationError
 from .settings import Access
@@ -54,12 +55,20 @@ SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110, 5.6.2
-HEADER = Matching(TOKEN, "give the name of a header: letters, digits and -")
+OWN_HEADERS = "connection|content-.*|date|location|server|set-cookie|transfer-encoding|vary|www-authenticate"
+ID_HEADER = Matching(
+    rf"(?i:(?!({OWN_HEADERS})$){TOKEN})",
+    "give the name of a header: letters, digits and -, and none that HTTP gives a meaning of its own",
+)
 HEADERS = Names(Matching(TOKEN, "give names of headers: letters, digits and -", lower=True))
 SERVICE = Matching(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+", "give a name that can be printed")
 KEYS = Names(Matching(r".+", "give names of keys, none of them empty"))
 EXCLUSIONS = Names(Matching(r"/.*|endpoint:.+", "begin each with / (a path, * as in fnmatch) or write endpoint:<name>"))
-URL_PATH = Matching(r"(/[^/?#\s]+)+", "give a path that begins with / and does not end with it, such as /metrics")
+URL_PATH = Matching(
+    r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+",
+    "give a path of ASCII letters, digits and ._~!$&'()*+,;=:@- that begins with / and does not end with it, "
+    "such as /metrics",
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,8 @@ class Config:
     """
 
     service_name: str | None = setting(OrNone(SERVICE), default=None)
-    """Who we are, in resources and records; None: ``OTEL_SERVICE_NAME``, else the app's name."""
+    """Who we are, in resources and records; None: ``OTEL_SERVICE_NAME``, else the ``service.name`` of
+    ``OTEL_RESOURCE_ATTRIBUTES``, else the app's name."""
 
     tracing: bool = setting(Boolean(), default=True)
     """Makes spans."""
@@ -91,7 +101,7 @@ class Config:
     exclude: tuple[str, ...] = setting(EXCLUSIONS, default=())
     """What no sink sees: paths with their mount prefix (``/static/*``, as in fnmatch) and ``endpoint:<name>``."""
 
-    request_id_header: str = setting(HEADER, default="X-Request-ID")
+    request_id_header: str = setting(ID_HEADER, default="X-Request-ID")
     """The header that brings a request id and takes it back on every response."""
 
     trusted_proxies: int = setting(Integer(0), default=0)
@@ -206,10 +216,22 @@ class Config:
         given = {**_from_environment(environ), **_from_app_config(app_config), **_from_keywords(keywords)}
         values = {name: each.read(_KINDS[name]) for name, each in given.items()}
         if values.get("service_name") is None:
-            name = environ.get("OTEL_SERVICE_NAME")
-            fallback = _Given("environment variable OTEL_SERVICE_NAME", name) if name else _Given("app.name", app_name)
-            values["service_name"] = fallback.read(SERVICE)
+            values["service_name"] = _service_name(environ, app_name).read(SERVICE)
         return cls(**values)
+
+
+def _service_name(environ: Mapping[str, str], app_name: str) -> _Given:
+    """Return the name that OpenTelemetry's variables give, in the order of its specification, else the app's."""
+    resource = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    pairs = dict(pair.partition("=")[::2] for pair in resource.split(","))
+    attributes = {key.strip(): unquote(value.strip()) for key, value in pairs.items()}
+    for key, name in (
+        ("OTEL_SERVICE_NAME", environ.get("OTEL_SERVICE_NAME")),
+        ("OTEL_RESOURCE_ATTRIBUTES", attributes.get("service.name")),
+    ):
+        if name:
+            return _Given(f"environment variable {key}", name)
+    return _Given("app.name", app_name)
 
 
 _KINDS: dict[str, Kind[Any]] = {field.name: field.metadata["kind"] for field in fields(Config)}

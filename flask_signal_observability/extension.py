@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import platform
 from functools import partial
 from importlib import metadata
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 __all__ = ["Observability"]
+
+logger = logging.getLogger("flask_signal_observability")
+
+MULTIPROCESS_VARIABLES = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 STAGES = ("open", "attach", "detach", "start", "event", "signal", "context", "finish", "abandon")
 
@@ -89,15 +95,25 @@ class Observability:
             ConfigurationError: for an unknown or impossible setting, or a registry that holds other metrics of these
                 names.
         """
-        if EXTENSION in app.extensions:
+        present = app.extensions.get(EXTENSION)
+        if isinstance(present, Pipeline):
             return app
+        if present is not None:
+            raise ConfigurationError(
+                f"app.extensions[{EXTENSION!r}] is taken by {type(present).__name__}; "
+                "two extensions cannot both be called that: remove the other one."
+            )
         config = Config.resolve(app.name, app.config, self._settings)
         guard = Guard()
         metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
-        app.extensions[EXTENSION] = pipeline
         exposition = None
         if metrics is not None:
+            if any(os.environ.get(variable) for variable in MULTIPROCESS_VARIABLES):
+                logger.warning(
+                    "PROMETHEUS_MULTIPROC_DIR is set, but these metrics are kept by process: a scrape tells of the "
+                    "worker that answers it. Unset it, or scrape each worker."
+                )
             exposition = Exposition(self._registry, make_rule(config.metrics_access, guard), guard)
             if config.metrics_port is not None:
                 pipeline.metrics_server = serve(config.metrics_port, exposition, guard)
@@ -105,6 +121,7 @@ class Observability:
         # An instance attribute is how Flask documents WSGI middleware.
         app.wsgi_app = boundary  # type: ignore[method-assign]
         boundary.warn_of_hidden_view()
+        app.extensions[EXTENSION] = pipeline
         receivers.connect(app, context_signals=config.context_signals)
         if config.record_handled_exceptions:
             receivers.observe_handled_exceptions(app)

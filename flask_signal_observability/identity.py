@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import random
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 from typing import TYPE_CHECKING
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING
 from flask import g
 from werkzeug.local import LocalProxy
 
-from .redaction import MASK
 from .redaction import mask_patterns
+from .text import utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,8 @@ def make_reader(config: Config, redaction: Redaction) -> Callable[[RequestRecord
     """
     capture_query = config.capture_query
     mask_query = redaction.mask_query
-    headers = _captured(config.capture_request_headers, redaction)
+    mask_headers = redaction.mask_headers
+    headers = _captured(config.capture_request_headers)
     trusted_proxies = config.trusted_proxies
     client_of = _client_behind(trusted_proxies)
 
@@ -92,7 +94,9 @@ def make_reader(config: Config, redaction: Redaction) -> Callable[[RequestRecord
         agent = get("HTTP_USER_AGENT")
         record.user_agent = _text(agent) if agent else None
         if headers:
-            record.request_headers = _read_headers(environ, headers)
+            record.request_headers = {
+                name: mask_headers(name, [_text(environ[key])]) for name, key in headers if key in environ
+            }
         size = get("CONTENT_LENGTH")
         record.request_size = _size(size) if size else None
 
@@ -120,7 +124,7 @@ def request_id_from(environ: dict[str, Any], environ_key: str) -> str:
     be unique and is no secret, so it needs no system call; Python reseeds ``random`` in each forked worker.
     """
     sent = environ.get(environ_key)
-    if sent and _REQUEST_ID(sent):
+    if isinstance(sent, str) and _REQUEST_ID(sent):
         accepted: str = sent
         return accepted
     return f"{random.getrandbits(128):032x}"
@@ -149,14 +153,26 @@ def _user_in_g() -> Any:
 
 
 def _user_id(user: Any) -> str | None:
-    if user is None or isinstance(user, str):
-        return user or None
+    """Return what names a user: text or a number, what ``get_id()`` or ``id`` says, or a ``__str__`` of its own.
+
+    Never the repr of a container or of a plain object: it would tell everything about the user, or nothing.
+    """
+    if user is None:
+        return None
+    if isinstance(user, str):
+        return utf8(user) or None
     if not getattr(user, "is_authenticated", True):
         return None
     get_id = getattr(user, "get_id", None)
     if callable(get_id):
         user = get_id()
-    return None if user is None else str(user) or None
+    elif isinstance(user, Mapping):
+        user = user.get("id")
+    elif type(user).__str__ is object.__str__ and not isinstance(user, int):
+        user = getattr(user, "id", None)
+    if user is None or isinstance(user, (Mapping, list, tuple, set, frozenset)):
+        return None
+    return utf8(str(user)) or None
 
 
 def _text(raw: str) -> str:
@@ -164,23 +180,13 @@ def _text(raw: str) -> str:
     return raw if raw.isascii() else raw.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-def _captured(names: Iterable[str], redaction: Redaction) -> list[tuple[str, str, bool]]:
-    """Return ``(name, environ key, hidden)`` of each header to capture."""
+def _captured(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return ``(name, environ key)`` of each header to capture."""
     captured = []
     for name in names:
         key = name.upper().replace("-", "_")
-        captured.append(
-            (name.lower(), key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}", redaction.hides(name))
-        )
+        captured.append((name.lower(), key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"))
     return captured
-
-
-def _read_headers(environ: dict[str, Any], headers: list[tuple[str, str, bool]]) -> dict[str, list[str]]:
-    return {
-        name: [MASK if hidden else mask_patterns(_text(environ[key]))]
-        for name, key, hidden in headers
-        if key in environ
-    }
 
 
 def _host_of_server(name: str, port: object) -> str:

@@ -78,6 +78,9 @@ class Pipeline:
             self.finish_dropped()
         sent = environ.get("REQUEST_METHOD", "")
         method = sent if sent in self._known_methods else OTHER
+        parent = current_record.get()
+        if parent is not None and parent.duration_ns is not None:
+            parent = None  # of a copied context that has outlived its request
         record = RequestRecord(
             self.app,
             self.app_name,
@@ -87,13 +90,16 @@ class Pipeline:
             time.perf_counter_ns(),
             self.read_environ,
             self,
-            current_record.get(),
+            parent,
         )
         if method is not sent:
             record.method_original = sent
         excluded_path = self._exclusion.path
         if excluded_path is not None and excluded_path(identity.path_of(environ)):
             record.excluded = True
+        elif parent is not None and parent.environ is environ:
+            record.request_id = parent.request_id  # one request, handed on by a dispatcher
+            self.guard.each("open", self._open, record)
         else:
             record.request_id = identity.request_id_from(environ, self._request_id_key)
             self.guard.each("open", self._open, record)
@@ -135,6 +141,9 @@ class Pipeline:
         event = EventRecord("exception", self.app_name, {}, time.time_ns(), self.app, error=error)
         if record is None:
             self.event(event, None)
+        elif record.duration_ns is not None:
+            # Raised while a body was closed that had come to its end: the request was told already.
+            self.guard.each("event", self._excluded_error, event, record)
         elif not any(told is error for told in record.errors):
             record.errors = (*record.errors, error)
             self.end_renders(record, error)
@@ -154,7 +163,10 @@ class Pipeline:
     def finish_dropped(self) -> None:
         """Tell the sinks of the requests whose bodies were thrown away."""
         while self._dropped:
-            self._finish_all(self._dropped.popleft())
+            record = self._dropped.popleft()
+            self.attach(record)
+            self._finish_all(record)
+            self.detach(record)
 
     def _finish_all(self, record: RequestRecord) -> None:
         if record.excluded:
@@ -167,6 +179,7 @@ class Pipeline:
             record.error_type = str(record.status)
         self.end_renders(record, None)
         self.guard.each("finish", self._finish, record)
+        record.parent = None
 
     # What happens in between, or outside of any request.
 

@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from .errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence
@@ -47,10 +49,21 @@ def tracer_provider(service_name: str, dropped: Callable[[int], None] | None) ->
     Args:
         service_name: ``service.name`` of the resource; ``OTEL_RESOURCE_ATTRIBUTES`` adds the rest.
         dropped: called with the number of spans that an exporter gave up, on its thread.
+
+    Raises:
+        ConfigurationError: one of the variables has a value that the SDK refuses.
     """
     current = trace.get_tracer_provider()
     if not isinstance(current, trace.ProxyTracerProvider):
         return current
+    try:
+        trace.set_tracer_provider(_provider_of_environment(service_name, dropped))
+    except ValueError as error:
+        raise ConfigurationError(f"the OTEL_* environment variables cannot be used: {error}; mend that one") from error
+    return trace.get_tracer_provider()
+
+
+def _provider_of_environment(service_name: str, dropped: Callable[[int], None] | None) -> TracerProvider:
     provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
     for name in exporter_names():
         exporter = make_exporter(name)
@@ -59,8 +72,7 @@ def tracer_provider(service_name: str, dropped: Callable[[int], None] | None) ->
                 exporter = CountingExporter(exporter, dropped)
             batched = name != "console"
             provider.add_span_processor(BatchSpanProcessor(exporter) if batched else SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    return trace.get_tracer_provider()
+    return provider
 
 
 def exporter_names() -> list[str]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["connect", "observe_handled_exceptions"]
 
+MAX_SIGNALS_HELD = 256
+"""Signals that a request keeps until it is over; a stream that renders for an hour has its others counted at once."""
+
 MAX_RENDERS_OUTSIDE = 64
 """Renders outside a request that never end are forgotten beyond this depth."""
 
@@ -137,16 +140,24 @@ def _receiver(act: Act) -> Callable[..., None]:
     """Return the Blinker receiver for ``act``, which has the signal's name."""
     name = act.__name__
 
-    def receive(app: flask.Flask, **payload: Any) -> None:
+    def receive(app: flask.Flask, /, **payload: Any) -> None:
         pipeline: Pipeline
         record = current_record.get()
         if record is not None and record.app is app and record.duration_ns is None:
             pipeline = record.pipeline
             if record.excluded and act not in SEEN_WHEN_EXCLUDED:
                 return
-            record.signals.append(name)
+            if len(record.signals) < MAX_SIGNALS_HELD:
+                record.signals.append(name)
+            else:
+                pipeline.signal(name)
             if act is appcontext_tearing_down:
                 return  # there is nothing to do in a request
+        elif record is not None and record.app is app and record.open_contexts > 0 and act is appcontext_popped:
+            # Pushed while the request was open, and popped after it: it went with the request.
+            record.open_contexts -= 1
+            record.pipeline.signal(name)
+            return
         else:
             record, pipeline = None, app.extensions[EXTENSION]
             pipeline.signal(name)

@@ -90,8 +90,11 @@ class RequestRecord:
     # What the server was really given.
     status: int | None = None
     response_headers: list[tuple[str, str]] | None = None
+    response_sent: bool = False
+    """A part of the body went out through ``write()``, and the status with it."""
     response_size: int | None = None
-    """Bytes of the response's body, as its Content-Length says or, streamed, as they were counted."""
+    """Bytes of the response's body, as its Content-Length says or, streamed, as they were counted.
+    None where HTTP sends none."""
     client_disconnected: bool = False
 
     # What the tracing sink tells the others.

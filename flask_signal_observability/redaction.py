@@ -50,6 +50,10 @@ _PARTS = re.compile(r"[^\W_]+")
 _CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[a-z])")
 
 
+URL_HEADERS = frozenset({"content-location", "location", "referer"})
+"""Headers that hold a URL (RFC 9110)."""
+
+
 class Redaction:
     """Masks the values of keys that name a secret; the keys stay.
 
@@ -86,8 +90,19 @@ class Redaction:
         return "&".join([self._mask_pair(pair) for pair in query.split("&")])
 
     def mask_headers(self, name: str, values: list[str]) -> list[str]:
-        """Return ``values``, or as many masks where the header ``name`` is hidden."""
-        return [MASK] * len(values) if self.hides(name) else [mask_patterns(value) for value in values]
+        """Return ``values``, or as many masks where the header ``name`` is hidden.
+
+        In the query of a URL the values of hidden keys are masked, elsewhere what looks like a credential.
+        """
+        if self.hides(name):
+            return [MASK] * len(values)
+        if name.lower() in URL_HEADERS:
+            values = [self._mask_url(value) for value in values]
+        return [mask_patterns(value) for value in values]
+
+    def _mask_url(self, url: str) -> str:
+        address, mark, query = url.partition("?")
+        return address + mark + self.mask_query(query)
 
     def mask_mapping(self, mapping: dict[Any, Any]) -> dict[Any, Any]:
         """Return a copy masked at any depth of dicts, lists and tuples; ``mapping`` itself is left alone.

@@ -91,7 +91,7 @@ def _where(pipeline: Pipeline) -> dict[str, str | None]:
     }
 
 
-def _on_access(sender: object, **payload: Any) -> None:
+def _on_access(sender: object, /, **payload: Any) -> None:
     pipeline = _pipeline_here()
     if pipeline is not None:
         pipeline.guard.call("receivers", "access_logged", _tell_access, pipeline, sender, payload)

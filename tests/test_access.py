@@ -270,3 +270,22 @@ def test_no_header_makes_the_rule_of_a_callable_raise(headers):
         return bool(request.args or request.cookies or request.url) or True
 
     assert answer(reads_everything, {"REQUEST_METHOD": "GET", **headers}) in {"open", "403 Forbidden"}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "HTTP_X_FORWARDED_HOST",
+        "HTTP_X_FORWARDED_PROTO",
+        "HTTP_X_CLIENT_IP",
+        "HTTP_TRUE_CLIENT_IP",
+        "HTTP_CF_CONNECTING_IP",
+        "HTTP_CDN_LOOP",
+        "HTTP_X_ENVOY_EXTERNAL_ADDRESS",
+        "HTTP_X_CLUSTER_CLIENT_IP",
+    ],
+)
+def test_whatever_a_proxy_or_a_delivery_network_adds_closes_private_metrics(header: str) -> None:
+    refusal = make_rule("private", Guard())({"REMOTE_ADDR": "127.0.0.1", header: "x"})
+    assert refusal is not None
+    assert refusal.status.startswith("403")

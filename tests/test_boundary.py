@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextvars
 import gc
+import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from werkzeug.test import create_environ
 from werkzeug.test import run_wsgi_app
 
 from flask_signal_observability.record import current_record
+from flask_signal_observability.record import RequestRecord
 
 from .conftest import DURATION
 from .conftest import Observed
@@ -272,3 +275,167 @@ def test_a_status_line_that_is_none_is_served_and_left_out(observed: Observed) -
     observed.app.wsgi_app.wsgi_app = lambda environ, start_response: (start_response("odd", []) and None) or [b""]
     assert serve(observed.app)[0] == ["odd"]
     assert "http.response.status_code" not in observed.record
+
+
+def test_headers_and_exc_info_may_come_as_servers_take_them(observed: Observed) -> None:
+    def lenient(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", iter([("Content-Length", "2"), ("X-Own", "1")]), exc_info=None)
+        return [b"ok"]
+
+    observed.app.wsgi_app.wsgi_app = lenient
+    _, headers, _ = serve(observed.app, HTTP_X_REQUEST_ID="r")
+    assert headers == [("Content-Length", "2"), ("X-Own", "1"), ("X-Request-ID", "r")]
+    assert observed.record["http.response.body.size"] == 2
+
+
+def test_a_status_that_the_server_refused_since_it_had_sent_another_is_not_told(observed: Observed) -> None:
+    def late(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"first"
+        try:
+            raise KeyError("late")
+        except KeyError:
+            start_response("500 X", [], sys.exc_info())
+
+    observed.app.wsgi_app.wsgi_app = late
+    sent: list[str] = []
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
+        if exc_info:
+            raise exc_info[1]
+        sent.append(status)
+
+    with pytest.raises(KeyError):
+        list(observed.app(create_environ("/"), start_response))
+    assert sent == ["200 OK"]
+    assert observed.record["http.response.status_code"] == 200
+    assert observed.record["error.type"] == "KeyError"
+
+
+def test_what_write_has_sent_has_sent_the_status(observed: Observed) -> None:
+    def writes(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [])(b"hello")
+        raise ValueError("after")
+
+    observed.app.wsgi_app.wsgi_app = writes
+    with pytest.raises(ValueError, match="after"):
+        serve(observed.app)
+    assert observed.record["http.response.status_code"] == 200
+    assert observed.record["error.type"] == "ValueError"
+
+
+@pytest.mark.parametrize("body", ["x" * 500, "streamed"])
+def test_a_head_request_has_no_body_to_measure(observed: Observed, body: str) -> None:
+    observed.app.add_url_rule("/", view_func=lambda: Response(three_chunks()) if body == "streamed" else body)
+    assert observed.client().head("/").data == b""
+    assert "http.response.body.size" not in observed.record
+    assert observed.value("http_server_response_body_size_bytes_count") == 0
+
+
+def test_a_sequence_of_a_middleware_keeps_its_length(observed: Observed) -> None:
+    class Chunks(tuple):
+        pass
+
+    body = Chunks([b"a", b"b"])
+    observed.app.wsgi_app.wsgi_app = lambda environ, start_response: (start_response("200 OK", []) and None) or body
+    assert serve(observed.app)[2] is body
+
+
+def test_the_file_wrapper_of_a_middleware_reaches_the_server(observed: Observed) -> None:
+    class FileWrapper:
+        pass
+
+    body = FileWrapper()
+    observed.app.wsgi_app.wsgi_app = lambda environ, start_response: (start_response("200 OK", []) and None) or body
+    assert serve(observed.app, **{"wsgi.file_wrapper": FileWrapper})[2] is body
+
+
+def test_an_error_while_a_finished_body_is_closed_is_in_the_journal_and_contradicts_nothing(observed: Observed) -> None:
+    def view() -> Response:
+        response = Response(three_chunks())
+        response.call_on_close(lambda: 1 / 0)
+        return response
+
+    observed.app.add_url_rule("/", view_func=view)
+    _, _, body = serve(observed.app)
+    assert list(body) == [b"a", b"b", b"c"]
+    with pytest.raises(ZeroDivisionError):
+        body.close()
+    assert len(observed.journal_lines) == 1
+    assert observed.records("exception") == []
+    assert observed.value("flask_exceptions_total") == 0
+    assert observed.server_span.status.status_code is StatusCode.UNSET
+
+
+def test_a_stream_that_renders_for_ever_holds_no_growing_list(observed: Observed) -> None:
+    from flask import render_template_string
+    from flask import stream_with_context
+
+    held: list[int] = []
+
+    def chunks() -> Iterator[str]:
+        for _ in range(300):
+            yield render_template_string("x")
+            held.append(len(current_record.get().signals))
+
+    observed.app.add_url_rule("/", view_func=lambda: Response(stream_with_context(chunks())))
+    observed.client().get("/").get_data()
+    assert max(held) <= 256
+    assert observed.value("flask_signals_total", signal="template_rendered") == 300
+
+
+def test_renders_of_a_body_that_was_dropped_stay_in_its_trace(observed: Observed) -> None:
+    from flask import stream_template_string
+
+    observed.app.add_url_rule("/", view_func=lambda: stream_template_string("{% for i in range(9) %}x{% endfor %}"))
+    body = serve(observed.app)[2]
+    next(body)
+    del body
+    gc.collect()
+    observed.client().get("/metrics")
+    (render,) = [span for span in observed.spans if span.name.startswith("render")]
+    assert render.parent.span_id == observed.server_span.context.span_id
+    assert observed.value("flask_app_contexts_active") == 0
+
+
+def test_a_copied_context_that_outlives_its_request_has_no_parent_and_keeps_no_records(observed: Observed) -> None:
+    contexts: list[contextvars.Context] = []
+    observed.app.add_url_rule("/", view_func=lambda: contexts.append(contextvars.copy_context()) or "")
+    observed.client().get("/")
+    for _ in range(5):
+        contexts[-1].run(observed.client().get, "/")
+    assert len({span.context.trace_id for span in observed.server_spans}) == 6
+    gc.collect()
+    assert len([thing for thing in gc.get_objects() if type(thing) is RequestRecord and thing.app is observed.app]) <= 7
+    assert all(context[current_record].parent is None for context in contexts)
+
+
+def test_a_context_popped_after_its_request_counts_nobody_elses_out(observed: Observed) -> None:
+    def view() -> str:
+        context = contextvars.copy_context()
+        app_context = context.run(observed.app.app_context)
+        context.run(app_context.push)
+        late.append((context, app_context))
+        return ""
+
+    late: list[Any] = []
+    observed.app.add_url_rule("/", view_func=view)
+    observed.client().get("/")
+    with observed.app.app_context():
+        assert observed.value("flask_app_contexts_active") == 1
+        for context, app_context in late:
+            context.run(app_context.pop)
+        assert observed.value("flask_app_contexts_active") == 1
+    assert observed.value("flask_app_contexts_active") == 0
+
+
+def test_a_request_that_a_dispatcher_hands_on_has_one_id(observe: Observe) -> None:
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    main, api = Flask("main"), Flask("api")
+    api.add_url_rule("/", view_func=lambda: "api")
+    inner = observe(api)
+    main.wsgi_app = DispatcherMiddleware(main.wsgi_app, {"/api": api})
+    outer = observe(main)
+    response = outer.client().get("/api/")
+    assert outer.record["request_id"] == inner.record["request_id"] == response.headers["X-Request-ID"]

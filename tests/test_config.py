@@ -398,7 +398,7 @@ WRITABLE = {
     "log_level": st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),
     "log_format": st.sampled_from(["auto", "json", "console"]),
     "log_stream": st.sampled_from(["stdout", "stderr"]) | WORDS.filter(lambda path: path != "otlp"),
-    "metrics_path": st.none() | st.lists(st.text("az09._-é", min_size=1).map("/{}".format), min_size=1).map("".join),
+    "metrics_path": st.none() | st.lists(st.text("az09._-~", min_size=1).map("/{}".format), min_size=1).map("".join),
     "metrics_access": st.sampled_from(["private", "open"])
     | WORDS.map("token:{}".format)
     | st.lists(st.ip_addresses(network="10.0.0.0/8").map("{}/32".format), min_size=1).map(

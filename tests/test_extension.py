@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Any
 from typing import TYPE_CHECKING
 
+import prometheus_client
 import pytest
 from flask import flash
 from flask import Flask
+from flask import g
 from flask import signals
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from prometheus_client import CollectorRegistry
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
@@ -270,3 +273,79 @@ def test_a_canary_secret_is_in_no_output(observe: Observe) -> None:
     ]
     assert len(outputs) == 5
     assert [output for output in outputs if canary.split(".")[1] in output] == []
+
+
+LONE_SURROGATE = "\udfff"
+
+
+def test_a_lone_surrogate_breaks_no_batch_of_spans_and_no_scrape(observe: Observe) -> None:
+    app = Flask("shop")
+    app.secret_key = "k"
+
+    def view() -> str:
+        flash("m", LONE_SURROGATE)
+        annotate(note=LONE_SURROGATE, notes=[LONE_SURROGATE])
+        g.current_user = LONE_SURROGATE
+        raise ValueError(LONE_SURROGATE)
+
+    app.add_url_rule("/", view_func=view)
+    observed = observe(app)
+    observed.client().get("/")
+    encoded = encode_spans(observed.spans)
+    (span,) = encoded.resource_spans[0].scope_spans[0].spans
+    assert "\\udfff" in span.status.message
+    assert {a.key: a.value.string_value for a in span.attributes}["note"] == "\\udfff"
+    assert b"\\udfff" in prometheus_client.generate_latest(observed.registry)
+    assert observed.record["user.id"] == "\\udfff"
+
+
+def test_a_label_is_cut(observe: Observe) -> None:
+    app = Flask("shop")
+    app.secret_key = "k"
+    app.add_url_rule("/", view_func=lambda: flash("m", "c" * 100_000) or "")
+    observed = observe(app)
+    observed.client().get("/")
+    (sample,) = observed.samples("flask_messages_flashed_total")
+    assert sample.labels["category"] == "c" * 255 + "…"
+
+
+def test_an_annotation_whose_text_fails_costs_no_sample(observe: Observe) -> None:
+    class Hostile:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    observed = observe(metric_labels={"tenant": ("a",)}, strict=False)
+    observed.app.add_url_rule("/", view_func=lambda: annotate(tenant=Hostile()) or "")
+    observed.client().get("/")
+    assert observed.duration_sample.labels["tenant"] == "_OTHER"
+
+
+def test_another_extension_of_the_same_name_is_told() -> None:
+    app = Flask("shop")
+    app.extensions["observability"] = object()
+    with pytest.raises(ConfigurationError, match="taken by object"):
+        Observability(app, registry=CollectorRegistry())
+
+
+def test_a_directory_for_multiprocess_metrics_is_warned_about(
+    observe: Observe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
+    observe()
+    assert caplog.text.count("PROMETHEUS_MULTIPROC_DIR") == 1
+
+
+def test_without_messages_the_journal_has_none_either(observe: Observe) -> None:
+    observed = observe(exception_message=False)
+    observed.app.add_url_rule("/", view_func=lambda: int("secret-4711"))
+    observed.client().get("/")
+    assert observed.journal_lines[0].endswith("Critical error in <Flask 'shop'>: ValueError")
+
+
+def test_queries_in_captured_urls_are_redacted(observe: Observe) -> None:
+    observed = observe(capture_request_headers=("referer",), capture_response_headers=("location",))
+    observed.app.add_url_rule("/", view_func=lambda: ("", 302, {"Location": "/next?access_token=s1&page=2"}))
+    observed.client().get("/", headers={"Referer": "https://a.example/?token=s2&b=1"})
+    attributes = observed.server_span.attributes
+    assert attributes["http.request.header.referer"] == ("https://a.example/?token=REDACTED&b=1",)
+    assert attributes["http.response.header.location"] == ("/next?access_token=REDACTED&page=2",)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
+import uuid
 from typing import Any
 
 import flask_login
@@ -446,6 +448,27 @@ def test_the_apps_own_function_decides_alone() -> None:
     with Flask("shop").app_context():
         g.current_user = "alice"
         assert make_user_reader(Config(user=lambda: None))() is None
+
+
+@dataclasses.dataclass
+class Account:
+    id: int
+    password_hash: str = "pbkdf2:xyz"
+
+
+@pytest.mark.parametrize(
+    ("user", "text"),
+    [
+        ({"id": 1, "password_hash": "pbkdf2:xyz"}, "1"),
+        ({"password_hash": "pbkdf2:xyz"}, None),
+        (Account(7), "7"),
+        (["alice"], None),
+        (object(), None),
+        (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+    ],
+)
+def test_a_user_is_named_and_never_written_out_whole(user: object, text: str | None) -> None:
+    assert make_user_reader(Config(user=lambda: user))() == text
 
 
 def test_what_the_apps_own_function_raises_passes() -> None:

@@ -121,6 +121,17 @@ def test_a_provider_of_the_app_is_used_as_it_is(tmp_path: Path) -> None:
     assert seen["processors"] == []
 
 
+def test_a_variable_that_the_sdk_refuses_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run(tmp_path, OTEL_TRACES_EXPORTER="otlp", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="99999")
+    assert "ConfigurationError: the OTEL_* environment variables cannot be used" in failed.value.stderr
+
+
+def test_the_service_name_of_the_resource_attributes_is_honoured(tmp_path: Path) -> None:
+    seen, _ = run(tmp_path, OTEL_RESOURCE_ATTRIBUTES="deployment.environment=prod,service.name=the%20shop")
+    assert seen["service"] == "the shop"
+
+
 class Exporter(SpanExporter):
     result: SpanExportResult | None = SpanExportResult.SUCCESS
 

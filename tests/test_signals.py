@@ -47,7 +47,7 @@ def test_any_payload_and_any_sender_will_do(observed: Observed) -> None:
             raise RuntimeError
 
     def view() -> str:
-        access_logged.send(Hostile, event=1, record=2, user="mallory", path="/forged", pipeline=Hostile())
+        access_logged.send(Hostile, sender="x", event=1, record=2, user="mallory", path="/forged", pipeline=Hostile())
         return ""
 
     observed.app.add_url_rule("/x", view_func=view)

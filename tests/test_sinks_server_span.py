@@ -167,7 +167,9 @@ def told_by(
     processor = Watching(looks_early=setting.looks_early)
     provider = setting.provider(processor)
     # A copy: the attributes are the starter's to keep.
-    span = start(provider.get_tracer(*SCOPE), setting.parent, dict(attributes))
+    span = told(start, provider.get_tracer(*SCOPE), setting.parent, dict(attributes))
+    if not isinstance(span, trace.Span):
+        return span  # a sampler may make a start fail
     results = [told(apply, span, *operation) for operation in operations]
     span.end(START_NS + 10**9)
     provider.shutdown()

@@ -46,6 +46,7 @@ class AuditSink(Sink):
         """
         self._guard = guard
         self._app_repr = app_repr
+        self._message = config.exception_message
         self._audit_requests = config.audit_requests
         self._audit = AppendFile(config.audit_path, on_lost=self._lines_lost)
         self._journal = AppendFile(config.error_journal_path, on_lost=partial(self._tell, config.error_journal_path))
@@ -58,7 +59,7 @@ class AuditSink(Sink):
             fields = event.fields
             self._write(event.unix_ns, fields.get("user"), fields.get("ip"), fields.get("path"))
         elif event.name == "exception" and event.error is not None:
-            line = format_error(unix_ns=event.unix_ns, app=self._app_repr, error=event.error)
+            line = format_error(unix_ns=event.unix_ns, app=self._app_repr, error=event.error, message=self._message)
             self._journal.write(f"{line}\n".encode())
 
     def finish(self, record: RequestRecord) -> None:

@@ -37,7 +37,8 @@ class AppInFlight:
         self._open: dict[int, tuple[RequestRecord, tuple[str, str]]] = {}
         self._seen: set[tuple[str, str]] = set()
         self._contexts_outside = 0
-        self._lock = threading.Lock()
+        # Entered again where the garbage collector closes a generator, and with it a context, in the middle.
+        self._lock = threading.RLock()
 
     def enter(self, record: RequestRecord) -> None:
         """Count a request in, under its method and the scheme that it has now, whatever a ProxyFix makes of it."""
@@ -52,7 +53,8 @@ class AppInFlight:
     def add_contexts(self, change: int) -> None:
         """Count application contexts outside of observed requests."""
         with self._lock:
-            self._contexts_outside += change
+            # Never below 0: Flask sends an appcontext_popped for a context that was pushed inside a request, too.
+            self._contexts_outside = max(0, self._contexts_outside + change)
 
     def active(self) -> Iterable[tuple[tuple[str, str], int]]:
         """Return the number of open requests by method and scheme, 0 for those that were seen earlier."""

@@ -14,6 +14,8 @@ from ..catalogue import OTHER
 from ..errors import ConfigurationError
 from ..record import error_type_of
 from ..record import Sink
+from ..text import cut
+from ..text import utf8
 from .in_flight import ACTIVE_REQUESTS
 from .in_flight import CONTEXTS
 from .in_flight import InFlight
@@ -41,6 +43,9 @@ KINDS: dict[str, Callable[..., Any]] = {
 }
 
 STATUSES = range(100, 600)
+MAX_LABEL_CHARACTERS = 256
+"""Longer values are cut: a label is sent with every sample of every scrape."""
+
 DURATION = "http_server_request_duration_seconds"
 OVERFLOW = "observability_series_overflow_total"
 SIGNALS_SENT = "flask_signals_total"
@@ -122,6 +127,10 @@ class Family:
             child = self._children[labels] = self._parent.labels(*labels)
         return child
 
+    def knows(self, *labels: str) -> bool:
+        """Tell whether these label values have a child of their own."""
+        return labels in self._children
+
     def overflowed(self) -> None:
         """Count one observation that lost its own label values."""
         if self._overflow is not None:
@@ -137,6 +146,7 @@ class Vocabulary:
 
     def admit(self, value: str, family: Family) -> str:
         """Return the value, or ``_OTHER`` where there is no more room; the empty value always has room."""
+        value = cut(utf8(value), MAX_LABEL_CHARACTERS)
         if value in self._values:
             return value
         if len(self._values) <= self._limit:
@@ -226,7 +236,8 @@ class MetricsSink(Sink):
             self._duration.child(*common, type_label, *extra, max_series=self._max_series),
             self._body_size.child(*common, max_series=self._max_series),
         )
-        if common[3] == route and type_label == error_type and record.scheme in SCHEMES and not extra:
+        known = self._duration.knows(*common, type_label, *extra) and self._body_size.knows(*common)
+        if known and common[3] == route and type_label == error_type and record.scheme in SCHEMES and not extra:
             # What overflowed is not kept: there may be no end of it. Nor is a scheme, which a proxy's header may give.
             key = (record.method, record.scheme, record.route, record.status, record.error_type)
             self._cached[key] = children
@@ -236,7 +247,7 @@ class MetricsSink(Sink):
         value = (record.annotations or {}).get(name)
         if value is None:
             return ""
-        text = str(value)
+        text = value if isinstance(value, str) else str(value) if isinstance(value, (int, float)) else OTHER
         return text if text in self._allowed[name] else OTHER
 
     # Events.

@@ -29,7 +29,8 @@ class AppSignals:
     """One app's signals. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Entered again where the garbage collector closes a generator, which sends signals, in the middle.
+        self._lock = threading.RLock()
         self._sequences: dict[tuple[str, ...], int] = {}
         self._totals: Counter[str] = Counter()
 

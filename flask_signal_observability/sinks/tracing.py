@@ -20,6 +20,7 @@ from ..record import error_type_of
 from ..record import Sink
 from ..redaction import mask_patterns
 from ..redaction import mask_strings
+from ..text import utf8
 from .request_span import RequestSpan
 from .server_span import make_starter
 from .server_span import ServerSpan
@@ -233,10 +234,10 @@ class TracingSink(Sink):
         if event.error is not None:
             segment.span.add_event("exception", self._error_attributes(event.error), event.unix_ns)
         elif event.name == "message_flashed":
-            segment.span.add_event("message_flashed", {"category": event.fields["category"]}, event.unix_ns)
+            segment.span.add_event("message_flashed", {"category": utf8(event.fields["category"])}, event.unix_ns)
 
     def _render(self, event: EventRecord) -> None:
-        template = event.fields["template"]
+        template = utf8(event.fields["template"])
         # Made when it has ended: a render is never current, so that nothing hangs on one that ends elsewhere or never.
         span = self._tracer.start_span(
             "render <string>" if template == "<string>" else f"render {template}",
@@ -254,7 +255,7 @@ class TracingSink(Sink):
             return {
                 "exception.type": error_type_of(error),
                 "exception.message": self._message(error),
-                "exception.stacktrace": mask_patterns("".join(text.format())),
+                "exception.stacktrace": utf8(mask_patterns("".join(text.format()))),
             }
         return {"exception.type": error_type_of(error), "exception.stacktrace": "".join(text.stack.format())}
 
@@ -263,7 +264,7 @@ class TracingSink(Sink):
         return f"{kind}: {self._message(error)}" if self._config.exception_message else kind
 
     def _message(self, error: BaseException) -> str:
-        return mask_patterns(self._guard.call(NAME, "message", str, error, default=""))
+        return utf8(mask_patterns(self._guard.call(NAME, "message", str, error, default="")))
 
 
 class Segment:
@@ -305,8 +306,10 @@ def span_name(record: RequestRecord) -> str:
 
 def attribute(value: Any) -> AttributeValue:
     """Return an annotation as an attribute value: a plain one as it is, a list of plain ones, else its text."""
-    if isinstance(value, (str, bool, int, float)):
+    if isinstance(value, str):
+        return utf8(value)
+    if isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-        return list(value)
-    return mask_patterns(str(value))
+        return [utf8(item) for item in value]
+    return utf8(mask_patterns(str(value)))
