@@ -60,7 +60,7 @@ class Boundary:
                 pipeline.finish(record)
                 return body
         except BaseException as error:
-            if not record.response_sent:
+            if not record.written_bytes:
                 # What start_response was given goes out with the first byte of a body: the server answers now.
                 record.status = None
             pipeline.fail(record, error)
@@ -124,7 +124,7 @@ class Answer:
 
     def write(self, data: bytes) -> Any:
         """See PEP 3333: it sends the headers, and a part of the body, past the iterable."""
-        self._record.response_sent = True
+        self._record.written_bytes += len(data)
         return self._write(data)
 
     def _read(self, status: str, headers: Headers) -> Headers:
@@ -196,7 +196,7 @@ class ObservedBody:
             self._end()
             raise
         except BaseException as error:
-            if not (self._sent_bytes or record.response_sent):
+            if not (self._sent_bytes or record.written_bytes):
                 record.status = None
             pipeline.fail(record, error)
             self._end()
@@ -224,5 +224,5 @@ class ObservedBody:
     def _end(self) -> None:
         record = self._record
         if record.duration_ns is None:
-            record.response_size = self._sent_bytes if has_body(record) else None
+            record.response_size = self._sent_bytes + record.written_bytes if has_body(record) else None
             record.pipeline.finish(record)

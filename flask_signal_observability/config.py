@@ -34,7 +34,6 @@ from .settings import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Iterable
     from collections.abc import Mapping
 
     from .settings import Kind
@@ -107,7 +106,7 @@ class Config:
     trusted_proxies: int = setting(Integer(0), default=0)
     """How many of the rightmost X-Forwarded-For hops to believe, from 0: the peer's address alone."""
 
-    user: Callable[[], object] | None = setting(OrNone(Function()), default=None)
+    user: Callable[[], object] | None = setting(OrNone(Function(arguments=0)), default=None)
     """Returns the current user's id, and never touches ``session``; None: ``g.current_user``, else Flask-Login's."""
 
     capture_request_headers: tuple[str, ...] = setting(HEADERS, default=())
@@ -252,7 +251,7 @@ class _Given(NamedTuple):
 def _from_keywords(keywords: Mapping[str, Any]) -> dict[str, _Given]:
     for key in keywords:
         if key not in _KINDS:
-            raise _unknown(f"keyword {key}", get_close_matches(key, _KINDS, 1) or _KINDS)
+            raise _unknown(f"keyword {key}", get_close_matches(key, _KINDS, 1))
     return {key: _Given(key, value) for key, value in keywords.items()}
 
 
@@ -263,7 +262,7 @@ def _from_app_config(app_config: Mapping[str, Any]) -> dict[str, _Given]:
             written = f'app.config["{key}"]'
             if key not in _NAMES:
                 near = get_close_matches(key.removeprefix(PREFIX).lower(), _KINDS, 1)
-                raise _unknown(written, [PREFIX + name.upper() for name in near or _KINDS])
+                raise _unknown(written, [PREFIX + name.upper() for name in near])
             given[_NAMES[key]] = _Given(written, value)
     return given
 
@@ -280,6 +279,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
     return given
 
 
-def _unknown(written: str, known: Iterable[str]) -> ConfigurationError:
+def _unknown(written: str, near: list[str]) -> ConfigurationError:
     """The value is not shown: nobody knows whether it is a secret."""
-    return ConfigurationError(f"{written} is no setting; did you mean {' or '.join(known)}?")
+    remedy = f"did you mean {near[0]}?" if near else "help(flask_signal_observability.Config) lists them all"
+    return ConfigurationError(f"{written} is no setting; {remedy}")

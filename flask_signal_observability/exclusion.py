@@ -27,7 +27,12 @@ def exempt(view: View) -> View:
 
     An error that nobody handles in it still reaches the error journal, and an ``access_logged`` that it sends itself is
     still written.
+
+    Raises:
+        TypeError: what is marked is no view.
     """
+    if not callable(view):
+        raise TypeError(f"@exempt marks a view function or class, not {view!r}")
     setattr(view, EXEMPT, True)
     return view
 

@@ -11,6 +11,7 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 import prometheus_client
+from flask import Flask
 
 from . import providers
 from . import receivers
@@ -31,9 +32,9 @@ from .sinks.metrics import MetricsSink
 from .sinks.tracing import TracingSink
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Sequence
 
-    from flask import Flask
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
 
@@ -75,16 +76,10 @@ class Observability:
         tracer_provider: TracerProvider | None = None,
         **settings: Any,
     ) -> None:
-        self._sinks = tuple(sinks)
+        self._sinks = check_objects(sinks, tracer_provider)
         self._registry = prometheus_client.REGISTRY if registry is None else registry
         self._tracer_provider = tracer_provider
         self._settings = settings
-        for sink in self._sinks:
-            if not any(callable(getattr(sink, stage, None)) for stage in STAGES):
-                raise ConfigurationError(
-                    f"sinks={sink!r} has none of the methods of a sink ({', '.join(STAGES)}); "
-                    "derive it from flask_signal_observability.Sink and override what you need."
-                )
         if app is not None:
             self.init_app(app)
 
@@ -95,6 +90,8 @@ class Observability:
             ConfigurationError: for an unknown or impossible setting, or a registry that holds other metrics of these
                 names.
         """
+        if not isinstance(app, Flask):
+            raise ConfigurationError(f"init_app() takes the Flask application, not {app!r}.")
         present = app.extensions.get(EXTENSION)
         if isinstance(present, Pipeline):
             return app
@@ -151,6 +148,21 @@ class Observability:
                 audit.count = metrics.audited
             sinks.append(audit)
         return [*sinks, *self._sinks]
+
+
+def check_objects(sinks: Iterable[Any], tracer_provider: object) -> tuple[Any, ...]:
+    """Return the sinks as a tuple, if they and the provider can be what they are given for."""
+    if not isinstance(sinks, (list, tuple)):
+        raise ConfigurationError(f"sinks={sinks!r} is no list of sinks; write sinks=[my_sink].")
+    for sink in sinks:
+        if isinstance(sink, type) or not any(callable(getattr(sink, stage, None)) for stage in STAGES):
+            raise ConfigurationError(
+                f"sinks={sink!r} is no object with a method of a sink ({', '.join(STAGES)}); "
+                "derive a class from flask_signal_observability.Sink, override what you need, and give an instance."
+            )
+    if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
+        raise ConfigurationError(f"tracer_provider={tracer_provider!r} has no get_tracer(); give a TracerProvider.")
+    return tuple(sinks)
 
 
 def describe(app: Flask, config: Config, provider: TracerProvider | None) -> dict[str, str]:

@@ -168,7 +168,7 @@ def _user_id(user: Any) -> str | None:
         user = get_id()
     elif isinstance(user, Mapping):
         user = user.get("id")
-    elif type(user).__str__ is object.__str__ and not isinstance(user, int):
+    elif not isinstance(user, int) and getattr(type(user), "__str__", None) is object.__str__:
         user = getattr(user, "id", None)
     if user is None or isinstance(user, (Mapping, list, tuple, set, frozenset)):
         return None

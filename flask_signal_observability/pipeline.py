@@ -77,7 +77,7 @@ class Pipeline:
         if self._dropped:
             self.finish_dropped()
         sent = environ.get("REQUEST_METHOD", "")
-        method = sent if sent in self._known_methods else OTHER
+        method = sent if sent in self._known_methods else self._canonical(sent)
         parent = current_record.get()
         if parent is not None and parent.duration_ns is not None:
             parent = None  # of a copied context that has outlived its request
@@ -104,6 +104,11 @@ class Pipeline:
             record.request_id = identity.request_id_from(environ, self._request_id_key)
             self.guard.each("open", self._open, record)
         return record
+
+    def _canonical(self, sent: str) -> str:
+        """Return the method that Werkzeug takes ``sent`` for: it compares methods without case (``get``)."""
+        method = sent.upper()
+        return method if method in self._known_methods else OTHER
 
     def attach(self, record: RequestRecord) -> None:
         """Enter the request: its code is about to run."""
@@ -190,8 +195,10 @@ class Pipeline:
     def end_renders(self, record: RequestRecord, error: BaseException | None) -> None:
         """End the renders that no template_rendered ended: their template, or the request, has failed."""
         renders, record.renders = record.renders, ()
+        duration_ns = record.duration_ns
+        ended_ns = time.perf_counter_ns() if duration_ns is None else record.started_ns + duration_ns
         for render in () if record.excluded else reversed(renders):
-            self.event(render.ended(self.app_name, error), record)
+            self.event(render.ended(self.app_name, ended_ns, error), record)
 
     def context(self, change: int) -> None:
         """An application context was pushed (+1) or popped (-1) outside of an observed request."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
+from types import GeneratorType
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,8 @@ __all__ = ["connect", "observe_handled_exceptions"]
 MAX_SIGNALS_HELD = 256
 """Signals that a request keeps until it is over; a stream that renders for an hour has its others counted at once."""
 
-MAX_RENDERS_OUTSIDE = 64
-"""Renders outside a request that never end are forgotten beyond this depth."""
+MAX_PENDING_RENDERS = 64
+"""Renders that have begun and not ended: beyond these the oldest one is taken to have ended."""
 
 renders_outside: ContextVar[tuple[PendingRender, ...]] = ContextVar(
     "flask_signal_observability.renders_outside", default=()
@@ -64,7 +65,9 @@ def outlives_view(response: flask.Response) -> bool:
     Flask's own error pages come as an iterator too, Werkzeug's :class:`ClosingIterator` over a finished page; a client
     that never reads one never closes it. A file goes to the server as it is, for ``wsgi.file_wrapper`` and sendfile.
     """
-    if not response.is_streamed or response.direct_passthrough:
+    if response.direct_passthrough:
+        return isinstance(response.response, GeneratorType)
+    if not response.is_streamed:
         return False
     return response.content_length is None or not isinstance(response.response, ClosingIterator)
 
@@ -87,25 +90,34 @@ def request_tearing_down(pipeline: Pipeline, record: RequestRecord | None, paylo
 
 def before_render_template(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
     """A render begins."""
-    render = PendingRender(payload["template"].name or "<string>", time.time_ns(), time.perf_counter_ns())
-    if record is not None:
-        record.renders = (*record.renders, render)
-    else:
-        renders_outside.set((*renders_outside.get(), render)[-MAX_RENDERS_OUTSIDE:])
+    now_ns = time.perf_counter_ns()
+    # In a request its clock counts, so that a render lies within it whatever the time of day does.
+    unix_ns = time.time_ns() if record is None else record.started_unix_ns + now_ns - record.started_ns
+    render = PendingRender(payload["template"].name or "<string>", id(payload["context"]), unix_ns, now_ns)
+    if record is None:
+        renders_outside.set((*renders_outside.get(), render)[-MAX_PENDING_RENDERS:])
+        return
+    record.renders = (*record.renders, render)
+    if len(record.renders) > MAX_PENDING_RENDERS:
+        # It has failed long ago, and a view or a stream has swallowed that.
+        oldest, *others = record.renders
+        record.renders = tuple(others)
+        pipeline.event(oldest.ended(pipeline.app_name, now_ns), record)
 
 
 def template_rendered(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
-    """A render has come to its end: the innermost one of this template; what began inside it has failed."""
-    name = payload["template"].name or "<string>"
-    pending = list(renders_outside.get() if record is None else record.renders)
-    if any(render.template == name for render in pending):
-        while (render := pending.pop()).template != name:
-            pass
-        if record is None:
-            renders_outside.set(tuple(pending))
-        else:
-            record.renders = tuple(pending)
-        pipeline.event(render.ended(pipeline.app_name), record)
+    """A render has come to its end: the newest one of this context; others, inside it or beside it, go on."""
+    pending = renders_outside.get() if record is None else record.renders
+    context_id = id(payload["context"])
+    for render in reversed(pending):
+        if render.context_id == context_id:
+            others = tuple(other for other in pending if other is not render)
+            if record is None:
+                renders_outside.set(others)
+            else:
+                record.renders = others
+            pipeline.event(render.ended(pipeline.app_name, time.perf_counter_ns()), record)
+            return
 
 
 def message_flashed(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
@@ -131,9 +143,7 @@ def appcontext_popped(pipeline: Pipeline, record: RequestRecord | None, payload:
 
 
 def appcontext_tearing_down(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
-    """Renders outside a request that have not ended by now never will."""
-    if record is None and renders_outside.get():
-        renders_outside.set(())
+    """Counted, like every signal; there is nothing else to do."""
 
 
 def _receiver(act: Act) -> Callable[..., None]:

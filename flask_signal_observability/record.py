@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from contextvars import ContextVar
 from typing import Any
 from typing import TYPE_CHECKING
@@ -90,8 +89,8 @@ class RequestRecord:
     # What the server was really given.
     status: int | None = None
     response_headers: list[tuple[str, str]] | None = None
-    response_sent: bool = False
-    """A part of the body went out through ``write()``, and the status with it."""
+    written_bytes: int = 0
+    """Bytes of the body that went out through ``write()``, and the status with them."""
     response_size: int | None = None
     """Bytes of the response's body, as its Content-Length says or, streamed, as they were counted.
     None where HTTP sends none."""
@@ -130,12 +129,14 @@ class PendingRender:
     """A template that began to render."""
 
     template: str
+    context_id: int
+    """The identity of the context that it renders: both signals of a render carry the same one."""
     started_unix_ns: int
     started_ns: int
 
-    def ended(self, app_name: str, error: BaseException | None = None) -> EventRecord:
-        """Return the event of this render, ended now; ``error`` is what ended it, where it did not come to its end."""
-        duration_ns = time.perf_counter_ns() - self.started_ns
+    def ended(self, app_name: str, ended_ns: int, error: BaseException | None = None) -> EventRecord:
+        """Return the event of this render; ``error`` is what ended it, where it did not come to its end."""
+        duration_ns = ended_ns - self.started_ns
         return EventRecord(
             "template_rendered",
             app_name,

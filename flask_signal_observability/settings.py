@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import io
 import ipaddress
 import logging
@@ -203,13 +204,25 @@ class OrNone(Kind[T | None]):
         return None if text.strip().lower() in ("", "none") else self.kind.from_text(text)
 
 
+@dataclasses.dataclass(frozen=True)
 class Function(Kind[Callable[..., Any]]):
-    """A callable."""
+    """A callable that takes so many positional arguments."""
+
+    arguments: int
 
     def check(self, value: Any) -> Callable[..., Any]:
-        if callable(value):
+        if callable(value) and self._takes_them(value):
             return value  # type: ignore[no-any-return]
-        raise ValueError("give a callable")
+        raise ValueError(f"give a callable that takes {self.arguments or 'no'} argument{'s' * (self.arguments != 1)}")
+
+    def _takes_them(self, value: Callable[..., Any]) -> bool:
+        try:
+            inspect.signature(value).bind(*range(self.arguments))
+        except TypeError:
+            return False
+        except ValueError:  # a builtin may not tell
+            return True
+        return True
 
     def from_text(self, text: str) -> Callable[..., Any]:
         raise ValueError(NOT_IN_ENVIRONMENT)
@@ -283,7 +296,7 @@ class Access(Kind["str | Callable[[Any], object]"]):
 
     def check(self, value: Any) -> str | Callable[[Any], object]:
         if callable(value):
-            return value  # type: ignore[no-any-return]
+            return Function(arguments=1).check(value)
         if isinstance(value, str):
             form, colon, rest = value.partition(":")
             if value in ("private", "open"):

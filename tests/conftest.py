@@ -8,6 +8,7 @@ import socket
 from typing import Any
 from typing import TYPE_CHECKING
 
+import flask
 import pytest
 from flask import Flask
 from opentelemetry.sdk.trace import ReadableSpan
@@ -18,6 +19,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 
 from flask_signal_observability import Observability
+from flask_signal_observability.record import current_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,3 +137,11 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
+
+
+@pytest.fixture(autouse=True)
+def no_context_is_left_behind() -> Iterator[None]:
+    """A context of Flask's that a test leaves pushed would be the next test's."""
+    yield
+    assert not flask.has_app_context()
+    assert current_record.get() is None

@@ -59,6 +59,11 @@ def test_an_exempt_view_class_is_seen_by_no_sink(observe: Callable[..., Observed
     nothing_was_seen(observed)
 
 
+def test_what_is_no_view_cannot_be_exempt() -> None:
+    with pytest.raises(TypeError, match="'ping'"):
+        exempt("ping")  # type: ignore[type-var]
+
+
 def test_other_paths_are_still_seen(observe: Callable[..., Observed]) -> None:
     observed = observe(app_with(lambda: "pong"), exclude=("/healthz",))
     observed.client().get("/ping")

@@ -77,9 +77,24 @@ def test_a_wrong_setting_is_refused_at_init_app(settings: dict[str, Any]) -> Non
     assert app.test_client().get("/").status_code == 404
 
 
-def test_a_sink_without_any_method_of_a_sink_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="Sink"):
-        Observability(Flask("shop"), sinks=[object()])
+@pytest.mark.parametrize("sinks", [[object()], [Sink], Sink, "logs"])
+def test_what_is_no_sink_is_refused(sinks: Any) -> None:
+    with pytest.raises(ConfigurationError, match="sinks="):
+        Observability(Flask("shop"), sinks=sinks)
+
+
+def test_what_is_no_provider_or_no_app_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="tracer_provider=1"):
+        Observability(tracer_provider=1)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="'shop'"):
+        Observability("shop")  # type: ignore[arg-type]
+
+
+def test_a_callable_that_takes_other_arguments_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"user=.*takes no arguments"):
+        Observability(Flask("shop"), user=lambda request: "alice")
+    with pytest.raises(ConfigurationError, match="metrics_access"):
+        Observability(Flask("shop"), metrics_access=lambda: True)
 
 
 def test_a_sink_of_ones_own_gets_the_stages_that_it_overrides(observe: Observe) -> None:

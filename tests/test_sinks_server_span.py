@@ -415,33 +415,43 @@ def test_a_span_that_is_recorded_is_the_sdks_whatever_is_done_to_it(
     assert ours == theirs
 
 
+def attributes_at_the_end(told: Any) -> list[str]:
+    (seen,) = (seen for when, *seen in told["seen"] if when == "end")
+    attributes: list[str] = seen[0]["attributes"]
+    return attributes
+
+
 def test_an_attribute_that_is_set_again_moves_to_the_end() -> None:
-    ours, theirs = both(Setting(), {"a": 1, "b": 2}, ("add_own", ({"a": 3},)), ("attributes", ()))
-    assert ours["results"][-1] == ["'b': int 2", "'a': int 3"]
+    ours, theirs = both(Setting(), {"a": 1, "b": 2}, ("add_own", ({"a": 3},)))
+    assert attributes_at_the_end(ours) == ["'b': int 2", "'a': int 3"]
     assert ours == theirs
 
 
 def test_beyond_the_limit_the_oldest_attribute_goes() -> None:
     setting = Setting(limits=(2,) * 8)
-    ours, theirs = both(setting, {"a": 1, "b": 2}, ("add_own", ({"c": 3},)), ("attributes", ()))
-    assert ours["results"][-1] == ["'b': int 2", "'c': int 3"]
+    ours, theirs = both(setting, {"a": 1, "b": 2}, ("add_own", ({"c": 3},)))
+    assert attributes_at_the_end(ours) == ["'b': int 2", "'c': int 3"]
     assert ours == theirs
 
 
 def test_a_value_is_cut_at_the_limit_of_its_length() -> None:
     setting = Setting(limits=(None,) * 7 + (3,))
-    ours, theirs = both(setting, {"a": "12345"}, ("add_own", ({"b": "123"},)), ("attributes", ()))
-    assert ours["results"][-1] == ["'a': str '123'", "'b': str '123'"]
+    ours, theirs = both(setting, {"a": "12345"}, ("add_own", ({"b": "123"},)))
+    assert attributes_at_the_end(ours) == ["'a': str '123'", "'b': str '123'"]
+    assert ours == theirs
+
+
+def test_an_empty_key_is_dropped() -> None:
+    ours, theirs = both(Setting(), {"a": 1}, ("add_own", ({"": 1},)))
+    assert attributes_at_the_end(ours) == ["'a': int 1"]
     assert ours == theirs
 
 
 @pytest.mark.parametrize("key", ["", 7, None, (1,), Odd()])
-def test_a_key_that_is_no_text_is_treated_as_the_sdk_does(key: Any) -> None:
+def test_a_key_of_a_samplers_that_is_no_text_becomes_what_the_sdk_makes_of_it(key: Any) -> None:
     setting = Setting(sampler=OwnSampler(sampling.Decision.RECORD_AND_SAMPLE, {key: "x"}, True, None))
-    ours, theirs = both(setting, {"a": 1}, ("attributes", ()))
-    assert ours == theirs
-    ours, theirs = both(Setting(), {"a": 1}, ("add_own", ({"": 1},)), ("attributes", ()))
-    assert ours["results"][-1] == ["'a': int 1"]
+    ours, theirs = both(setting, {"a": 1})
+    assert attributes_at_the_end(ours) == ["'a': int 1"] + ([f"{str(key)!r}: str 'x'"] if key else [])
     assert ours == theirs
 
 
@@ -537,19 +547,25 @@ def test_a_tracer_of_another_class_starts_its_own_span() -> None:
     assert dict(ended.attributes or {}) == {"a": ("x",)}
 
 
-def test_a_tracer_that_lacks_a_name_starts_its_own_span(
+@needs_fast_path
+def test_a_request_has_the_same_attributes_whether_its_tracer_has_all_that_is_needed_or_not(
     observe: Callable[..., Observed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def attributes_of_a_request() -> dict[str, Any]:
+    def attributes_of_a_request(kind: type) -> dict[str, Any]:
         observed = observe()
-        observed.app.add_url_rule("/<name>", view_func=lambda name: name)
+        kinds: list[type] = []
+        observed.app.add_url_rule("/<name>", view_func=lambda name: kinds.append(type(started())) or name)
         observed.client().get("/ann", headers={"X-Request-ID": "1"})
+        assert kinds == [kind]
         assert observed.record["trace_id"] == f"{observed.server_span.context.trace_id:032x}"
         return dict(observed.server_span.attributes or {})
 
-    fast = attributes_of_a_request()
+    def started() -> trace.Span:
+        return trace.get_current_span().start()  # type: ignore[attr-defined, no-any-return]
+
+    fast = attributes_of_a_request(ServerSpan)
     monkeypatch.setattr(server_span, "NEEDED", (*NEEDED, "_not_there"))
-    assert attributes_of_a_request() == fast
+    assert attributes_of_a_request(sdk._Span) == fast
     assert fast["http.route"] == "/<name>"
     assert fast["http.response.status_code"] == 200
 

@@ -5,6 +5,7 @@ python examples/shop/demo.py --keep     # goes on serving until Ctrl-C
 python examples/shop/demo.py --json     # the same as one JSON object
 
 With OTEL_EXPORTER_OTLP_ENDPOINT set, that collector gets the spans; otherwise a small receiver of the demo's own does.
+The tables are as wide as the terminal; elsewhere as COLUMNS says, or 100.
 Where ``prometheus`` is installed, it scrapes the shop and answers a few queries. Everything lives in a temporary
 directory and on loopback, and is ended at exit. The exit code is 0 only if the outputs agree.
 """
@@ -63,7 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Drive the example shop and show what its observability tells.")
-    parser.add_argument("--requests", type=int, default=300, metavar="N", help="how many requests to make (300)")
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=300,
+        metavar="N",
+        help="how many requests to make, the last of which fails (300)",
+    )
     parser.add_argument("--port", type=int, help="the shop's port (a free one)")
     parser.add_argument("--seed", type=int, default=1, help="of the random traffic (1)")
     parser.add_argument("--keep", action="store_true", help="go on serving until Ctrl-C")
@@ -86,26 +93,20 @@ def demonstrate(options: argparse.Namespace, stack: ExitStack) -> int:
     if prometheus:
         promql.await_first_scrape(prometheus)
 
-    visits = traffic.plan(options.requests, random.Random(options.seed))
+    failing = traffic.failing_visit()
+    visits = traffic.plan(options.requests - len(failing.steps), random.Random(options.seed))
     started = time.monotonic()
-    with progress(options.requests) as bar:
-        answers = traffic.drive(port, visits, bar)
+    with progress(sum(len(visit.steps) for visit in (*visits, failing))) as advance:
+        answers = traffic.drive(port, visits, advance) + traffic.drive(port, [failing], advance)
     seconds = time.monotonic() - started
-    failing, last_answers = traffic.fail_once(port)
 
-    observed = Observation(shop, directory, collector, answers + last_answers, failing, seconds)
+    observed = Observation(shop, directory, collector, foreign, answers, failing, seconds)
     observed.settle()
     queries = promql.ask(prometheus, observed.sent) if prometheus else {}
     if options.json:
         print(json.dumps({**observed.summary(), "prometheus": queries}))
     else:
-        print_report(
-            Console(width=None if sys.stdout.isatty() else 100),
-            observed,
-            endpoint=foreign,
-            prometheus=prometheus,
-            queries=queries,
-        )
+        print_report(output(), observed, prometheus=prometheus, queries=queries, stays=options.keep)
     if options.keep:
         keep_serving(shop, directory)
     return 0 if observed.agrees else 1
@@ -125,6 +126,12 @@ def environment_of(directory: Path, collector: Collector | None) -> dict[str, st
     if collector is not None:
         environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.endpoint
     return environment
+
+
+def output() -> Console:
+    """Return standard output, as wide as its terminal or COLUMNS, else wide enough for most log lines."""
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(width=None if known else 100)
 
 
 @contextmanager

@@ -10,7 +10,14 @@ from dataclasses import field
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-__all__ = ["DURATION", "RouteStatistics", "exemplar_trace_ids", "observed_requests", "statistics_by_route"]
+__all__ = [
+    "DURATION",
+    "RouteStatistics",
+    "dropped_spans",
+    "exemplar_trace_ids",
+    "observed_requests",
+    "statistics_by_route",
+]
 
 DURATION = "http_server_request_duration_seconds"
 
@@ -55,6 +62,16 @@ def statistics_by_route(exposition: str) -> dict[tuple[str, str], RouteStatistic
 def observed_requests(exposition: str) -> int:
     """Return how many requests the duration histogram has seen."""
     return sum(route.requests for route in statistics_by_route(exposition).values())
+
+
+def dropped_spans(exposition: str) -> int:
+    """Return how many spans the exporter gave up."""
+    return sum(
+        int(sample.value)
+        for family in read_text(exposition)
+        for sample in family.samples
+        if sample.name == "observability_dropped_total" and sample.labels["sink"] == "tracing"
+    )
 
 
 def exemplar_trace_ids(openmetrics: str) -> dict[str, dict[str, str]]:

@@ -12,12 +12,14 @@ from agreement import compare
 from agreement import Evidence
 from agreement import Fact
 from agreement import records_of
+from measurements import dropped_spans
 from measurements import exemplar_trace_ids
 from measurements import observed_requests
 from measurements import RouteStatistics
 from measurements import statistics_by_route
 from processes import await_until
 from processes import get
+from processes import listens
 from traffic import Answer
 from traffic import FAILING_PATH
 from traffic import Visit
@@ -45,6 +47,8 @@ class Observation:
     shop: str
     directory: Path
     collector: Collector | None
+    endpoint: str | None
+    """The caller's own collector, where that gets the spans."""
     answers: list[Answer]
     failing: Visit
     seconds: float
@@ -122,8 +126,23 @@ class Observation:
     @property
     def agrees(self) -> bool:
         """As many requests in each output as were sent, and the same facts about the failing one."""
-        span_is_known = self.collector is None or any(span.is_server for span in self.trace(self.trace_id))
-        return set(self.totals.values()) == {self.sent} and all(fact.agrees for fact in self.facts) and span_is_known
+        counted = set(self.totals.values()) == {self.sent}
+        return counted and all(fact.agrees for fact in self.facts) and self._has_spans()
+
+    def _has_spans(self) -> bool:
+        if self.collector is None:
+            return not self.undelivered
+        return any(span.is_server for span in self.trace(self.trace_id))
+
+    @cached_property
+    def undelivered(self) -> str:
+        """What speaks against the caller's collector having the spans; empty where nothing does."""
+        if self.endpoint is None:
+            return ""
+        if not listens(self.endpoint):
+            return f"The collector at {self.endpoint} did not answer, so it has no spans."
+        dropped = dropped_spans(get(f"{self.shop}/metrics"))
+        return f"The collector at {self.endpoint} did not take {dropped} spans." if dropped else ""
 
     def trace(self, trace_id: str) -> list[Span]:
         return self.collector.trace(trace_id) if self.collector else []
@@ -158,6 +177,7 @@ class Observation:
             "trace_id": self.trace_id,
             "spans": [span.name for span in self.fullest_trace()],
             "facts": {fact.name: fact.values for fact in self.facts},
+            "undelivered": self.undelivered,
             "agrees": self.agrees,
         }
 

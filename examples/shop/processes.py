@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import Request
 from urllib.request import urlopen
 
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Mapping
 
-__all__ = ["await_until", "free_port", "get", "prometheus", "shop"]
+__all__ = ["await_until", "free_port", "get", "listens", "prometheus", "shop"]
 
 HERE = Path(__file__).parent
 START_SECONDS = 15
 STOP_SECONDS = 5
+CONNECT_SECONDS = 3
 POLL_SECONDS = 0.05
 
 SCRAPE_CONFIG = """\
@@ -43,6 +45,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def listens(url: str) -> bool:
+    """Tell whether anybody takes connections at ``url``, which for gRPC may be a bare ``host:port``."""
+    address = urlsplit(url if "//" in url else f"//{url}")
+    try:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        socket.create_connection((address.hostname or "", port), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def get(url: str, *, accept: str = "*/*") -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-__all__ = ["Answer", "Step", "Visit", "drive", "fail_once", "plan"]
+__all__ = ["Answer", "Step", "Visit", "drive", "failing_visit", "plan"]
 
 THREADS = 4
 THINKING_SECONDS = 0.03
@@ -120,11 +120,10 @@ def drive(port: int, visits: list[Visit], advance: Callable[[], None]) -> list[A
         return [answer for answers in threads.map(make, visits) for answer in answers]
 
 
-def fail_once(port: int) -> tuple[Visit, list[Answer]]:
-    """Sign in from an address of its own and run into the shop's bug, in a trace that is known beforehand."""
+def failing_visit() -> Visit:
+    """Return a sign-in, from an address of its own, and a run into the shop's bug in a trace known beforehand."""
     failing = traced(Step("GET", FAILING_PATH))
-    visit = Visit("192.0.2.99", [Step("POST", "/accounts/sign-in", {"name": "quinn"}), failing])
-    return visit, drive(port, [visit], lambda: None)
+    return Visit("192.0.2.99", [Step("POST", "/accounts/sign-in", {"name": "quinn"}), failing])
 
 
 def traced(step: Step) -> Step:

@@ -68,7 +68,12 @@ def make_starter(tracer: trace.Tracer) -> Starter:
 
     The attributes are the caller's to give away, and hold strings, numbers and lists of strings only.
     """
-    if type(tracer) is sdk.Tracer and all(hasattr(tracer, name) for name in NEEDED):
+    if (
+        type(tracer) is sdk.Tracer
+        and all(hasattr(tracer, name) for name in NEEDED)
+        and hasattr(tracer.id_generator, "is_trace_id_random")
+        and hasattr(TraceFlags, "random_trace_id")
+    ):
         return _sdk_starter(tracer)
 
     def start(name: str, parent: Context, attributes: Attributes, start_unix_ns: int) -> trace.Span:
@@ -183,14 +188,14 @@ class ServerSpan(sdk.Span):
     def _add_event(self, event: Any) -> None:
         with self._lock:
             if self._events == ():
-                self._events = self._new_events()
-        super()._add_event(event)  # type: ignore[no-untyped-call]
+                self._events = self._new_events()  # type: ignore[no-untyped-call]
+        super()._add_event(event)
 
     def _add_link(self, link: Any) -> None:
         with self._lock:
             if self._links == ():
                 self._links = self._new_links(())
-        super()._add_link(link)  # type: ignore[no-untyped-call]
+        super()._add_link(link)
 
     def _let_others_in(self) -> None:
         """Hand the attributes to the SDK's own container: from now on it looks at every value."""

@@ -25,8 +25,7 @@ def init_app(app: Flask) -> None:
     """Create the app's engine and, where they are missing, its tables and products."""
     engine = create_engine(f"sqlite:///{app.config['SHOP_DATABASE']}", connect_args={"timeout": LOCK_TIMEOUT_SECONDS})
     fill(engine)
-    # 0.66b1 declares itself for SQLAlchemy below 2.1 and would do nothing there, although it works.
-    SQLAlchemyInstrumentor().instrument(engine=engine, skip_dep_check=True)
+    SQLAlchemyInstrumentor().instrument(engine=engine)
     app.extensions["shop_engine"] = engine
     app.teardown_appcontext(close_session)
 
