@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import ssl
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .spans import Span
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["OtlpReceiver", "Reply", "receiving"]
 
@@ -91,11 +93,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def receiving() -> Iterator[OtlpReceiver]:
-    """Run a receiver on a free loopback port."""
+def receiving(certificate: Path | None = None, key: Path | None = None) -> Iterator[OtlpReceiver]:
+    """Run a receiver on a free loopback port, over TLS where there is a certificate."""
     pytest.importorskip("opentelemetry.proto", reason="opentelemetry-proto is not installed")
     with _Server(("127.0.0.1", 0), _Handler) as server:
         server.receiver = OtlpReceiver(server.server_address[1])
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            server.receiver.endpoint = server.receiver.endpoint.replace("http:", "https:")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

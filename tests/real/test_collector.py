@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from .otlp_receiver import receiving
 from .otlp_receiver import Reply
 from .programs import eventually
+from .programs import executable
 from .programs import free_port
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .collector import Collector
     from .conftest import Serve
     from .otlp_receiver import OtlpReceiver
@@ -65,6 +70,55 @@ def test_a_compressed_export_is_taken(served: Serve, otlp_receiver: OtlpReceiver
     (span,) = otlp_receiver.wait_for(bool)
     assert otlp_receiver.requests[0]["content-encoding"] == "gzip"
     assert span.name == "GET /json"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for the loopback address that signs itself, and its key."""
+    directory = tmp_path_factory.mktemp("tls")
+    certificate, key = directory / "certificate.pem", directory / "key.pem"
+    subprocess.run(
+        [
+            *(
+                str(executable("openssl", remedy="apt-get install openssl")),
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+            ),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    return certificate, key
+
+
+# requests, below the exporter, prefers this variable to the exporter's own setting.
+WITHOUT_OTHER_AUTHORITIES = {"REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}
+
+
+def test_an_export_over_tls_is_taken(served: Serve, certificate: tuple[Path, Path]) -> None:
+    with receiving(*certificate) as receiver:
+        env = exporting_to(receiver.endpoint, OTEL_EXPORTER_OTLP_CERTIFICATE=str(certificate[0]))
+        served(env={**env, **WITHOUT_OTHER_AUTHORITIES}).send("/json")
+        (span,) = receiver.wait_for(bool)
+    assert span.name == "GET /json"
+
+
+def test_a_receiver_whose_certificate_nobody_signed_gets_nothing(served: Serve, certificate: tuple[Path, Path]) -> None:
+    with receiving(*certificate) as receiver:
+        server = served(
+            env={**exporting_to(receiver.endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="2"), **WITHOUT_OTHER_AUTHORITIES}
+        )
+        assert server.send("/json").status == 200
+        eventually(lambda: 'sink="tracing"' in server.send("/metrics").text, timeout=20, what="a dropped span")
+        assert receiver.spans == []
 
 
 def test_the_last_spans_are_exported_when_the_server_ends(served: Serve, otlp_receiver: OtlpReceiver) -> None:
