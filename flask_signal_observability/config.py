@@ -222,8 +222,8 @@ class Config:
 def _service_name(environ: Mapping[str, str], app_name: str) -> _Given:
     """Return the name that OpenTelemetry's variables give, in the order of its specification, else the app's."""
     resource = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    pairs = dict(pair.partition("=")[::2] for pair in resource.split(","))
-    attributes = {key.strip(): unquote(value.strip()) for key, value in pairs.items()}
+    pairs = [pair.partition("=") for pair in resource.split(",")]
+    attributes = {key.strip(): unquote(value.strip()) for key, _, value in pairs}
     for key, name in (
         ("OTEL_SERVICE_NAME", environ.get("OTEL_SERVICE_NAME")),
         ("OTEL_RESOURCE_ATTRIBUTES", attributes.get("service.name")),

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from flask import flash
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from flask_signal_observability.catalogue import METRICS
+from flask_signal_observability.catalogue import SIGNALS
+from flask_signal_observability.sinks.signal_counts import AppSignals
+from flask_signal_observability.sinks.signal_counts import MAX_SEQUENCES
+from flask_signal_observability.sinks.signal_counts import SignalCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Observed
+
+NAME = "flask_signals_total"
+
+steps = st.lists(st.sampled_from(SIGNALS), max_size=4) | st.none()
+
+
+@given(st.lists(steps, max_size=30))
+def test_every_signal_is_in_the_total_once_whenever_it_is_asked_for(steps: list[list[str] | None]) -> None:
+    app_signals, sent = AppSignals(), Counter[str]()
+    for signals in steps:
+        if signals is None:
+            assert app_signals.totals() == {signal: sent[signal] for signal in SIGNALS}
+        else:
+            app_signals.add(signals)
+            sent.update(signals)
+    assert app_signals.totals() == {signal: sent[signal] for signal in SIGNALS}
+
+
+def test_ever_new_sequences_take_no_more_room_and_lose_nothing() -> None:
+    app_signals, sent = AppSignals(), Counter[str]()
+    for sequence in itertools.islice(itertools.product(SIGNALS, repeat=4), 3 * MAX_SEQUENCES + 10):
+        app_signals.add(sequence)
+        sent.update(sequence)
+        assert len(app_signals._sequences) <= MAX_SEQUENCES
+    assert app_signals.totals() == {signal: sent[signal] for signal in SIGNALS}
+
+
+def test_threads_that_count_while_others_ask_lose_nothing() -> None:
+    app_signals = AppSignals()
+    threads, times = 4, 2 * MAX_SEQUENCES
+    barrier = threading.Barrier(threads)
+    asked: list[int] = []
+
+    def count(number: int) -> None:
+        barrier.wait(10)
+        for turn in range(times):
+            # A sequence of its own now and then, so that they are added up in the middle.
+            app_signals.add(["request_started"] * (1 + number) + ["message_flashed"] * (turn % 100))
+            if turn % 50 == 0:
+                asked.append(app_signals.totals()["request_started"])
+
+    workers = [threading.Thread(target=count, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    totals = app_signals.totals()
+    assert totals["request_started"] == times * sum(range(1, threads + 1))
+    assert totals["message_flashed"] == threads * sum(turn % 100 for turn in range(times))
+    assert max(asked) <= totals["request_started"]
+
+
+def test_all_ten_are_there_before_the_first_one_is_sent(observed: Observed) -> None:
+    assert {sample.labels["signal"]: sample.value for sample in observed.samples(NAME)} == dict.fromkeys(SIGNALS, 0)
+
+
+def test_a_view_that_flashes_ever_more_often_is_counted_to_the_last(observe: Callable[..., Observed]) -> None:
+    app = Flask("shop")
+    app.secret_key = "k"
+    observed = observe(app)
+
+    @app.route("/<int:times>")
+    def view(times: int) -> str:
+        for _ in range(times):
+            flash("x")
+        return ""
+
+    client = observed.client()
+    for times in range(40):
+        client.get(f"/{times}")
+    assert observed.value(NAME, signal="message_flashed") == sum(range(40))
+    assert observed.value(NAME, signal="request_started") == 40
+
+
+def test_apps_are_counted_under_their_names_and_those_of_one_name_together() -> None:
+    registry = CollectorRegistry()
+    counts = SignalCounts(METRICS[NAME], registry)
+    assert counts.of("shop") is counts.of("shop")
+    counts.of("shop").add(["request_started"])
+    counts.of("shop").add(["request_started"])
+    counts.of("admin").add(["request_started"])
+    values = {
+        app: registry.get_sample_value(NAME, {"flask_app": app, "signal": SIGNALS[0]}) for app in ("shop", "admin")
+    }
+    assert SIGNALS[0] == "request_started"
+    assert values == {"shop": 2, "admin": 1}
+
+
+def test_a_registry_takes_the_family_once() -> None:
+    registry = CollectorRegistry()
+    SignalCounts(METRICS[NAME], registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        SignalCounts(METRICS[NAME], registry)
