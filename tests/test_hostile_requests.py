@@ -53,7 +53,7 @@ HOSTILE = st.fixed_dictionaries(
 
 
 def site() -> Flask:
-    app = Flask("shop")
+    app = Flask("hostile")  # its logger, which is switched off below, is no other test's
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.add_url_rule("/", view_func=lambda: request.method)
     app.add_url_rule("/<path:rest>", endpoint="rest", view_func=lambda rest: rest, methods=["GET", "POST"])

@@ -5,16 +5,27 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from flask_signal_observability import ConfigurationError
 from flask_signal_observability import providers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from .conftest import Observed
 
 PROGRAM = """
 import json, logging, socket, sys
@@ -130,6 +141,132 @@ def test_a_variable_that_the_sdk_refuses_is_a_configuration_error(tmp_path: Path
 def test_the_service_name_of_the_resource_attributes_is_honoured(tmp_path: Path) -> None:
     seen, _ = run(tmp_path, OTEL_RESOURCE_ATTRIBUTES="deployment.environment=prod,service.name=the%20shop")
     assert seen["service"] == "the shop"
+
+
+@pytest.fixture
+def no_global_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracerProvider]]:
+    """Return the list of what is installed as OpenTelemetry's global provider, here where there is none yet."""
+    for variable in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(variable)
+    installed: list[TracerProvider] = []
+    proxy = trace.ProxyTracerProvider()
+    monkeypatch.setattr(trace, "set_tracer_provider", installed.append)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: installed[-1] if installed else proxy)
+    yield installed
+    for provider in installed:
+        provider.shutdown()
+
+
+def processors(provider: TracerProvider) -> list[object]:
+    return list(provider._active_span_processor._span_processors)
+
+
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({}, []),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, []),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, ["otlp"]),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x"}, ["otlp"]),
+        ({"OTEL_TRACES_EXPORTER": " Console , otlp,none"}, ["console", "otlp"]),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, []),
+        ({"OTEL_TRACES_EXPORTER": ",", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, ["otlp"]),
+        ({"OTEL_TRACES_EXPORTER": "console", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, ["console"]),
+    ],
+)
+@pytest.mark.usefixtures("no_global_provider")
+def test_the_exporters_are_those_that_the_environment_names(
+    environ: dict[str, str], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in environ.items():
+        monkeypatch.setenv(variable, value)
+    assert providers.exporter_names() == names
+
+
+def test_what_is_installed_is_used_by_the_next_app_too(no_global_provider: list[TracerProvider]) -> None:
+    first = providers.tracer_provider("first", None)
+    assert providers.tracer_provider("second", None) is first
+    assert no_global_provider == [first]
+    assert no_global_provider[0].resource.attributes["service.name"] == "first"
+    assert processors(no_global_provider[0]) == []
+
+
+@pytest.mark.parametrize(("counted", "exporter"), [(True, "CountingExporter"), (False, "OTLPSpanExporter")])
+def test_an_exporter_is_counted_where_somebody_counts(
+    counted: bool, exporter: str, no_global_provider: list[TracerProvider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    providers.tracer_provider("shop", print if counted else None)
+    ((processor,),) = map(processors, no_global_provider)
+    assert isinstance(processor, BatchSpanProcessor)
+    assert type(processor.span_exporter).__name__ == exporter
+
+
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"])
+@pytest.mark.usefixtures("no_global_provider")
+def test_the_protocol_chooses_the_exporter(
+    variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(providers, "entry_points", lambda **_: [])
+    monkeypatch.setenv(variable, "grpc")
+    assert providers.make_exporter("otlp") is None
+    assert "'otlp_proto_grpc', which is not installed" in caplog.text
+    assert "install its package" in caplog.text
+
+
+@pytest.mark.usefixtures("no_global_provider")
+def test_the_console_needs_nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "entry_points", lambda **_: [])
+    assert isinstance(providers.make_exporter("console"), ConsoleSpanExporter)
+
+
+@pytest.mark.parametrize("value", ["nowhere:Exporter", "builtins:int.from_bytes", f"{__name__}:Refusing"])
+@pytest.mark.usefixtures("no_global_provider")
+def test_an_exporter_that_cannot_be_made_is_none_and_one_warning(
+    value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = EntryPoint("mine", value, providers.EXPORTER_GROUP)
+    monkeypatch.setattr(providers, "entry_points", lambda **_: [broken])
+    assert providers.make_exporter("mine") is None
+    (record,) = caplog.records
+    assert "the span exporter 'mine' cannot be used" in record.getMessage()
+
+
+def test_a_variable_that_is_refused_names_the_cause_and_installs_nothing(
+    no_global_provider: list[TracerProvider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")
+    with pytest.raises(ConfigurationError, match=r"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be .*many"):
+        providers.tracer_provider("shop", None)
+    assert no_global_provider == []
+
+
+def test_spans_of_an_app_that_an_exporter_gives_up_are_in_its_metrics(
+    observe: Callable[..., Observed],
+    no_global_provider: list[TracerProvider],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing = EntryPoint("failing", f"{__name__}:Failing", providers.EXPORTER_GROUP)
+    monkeypatch.setattr(providers, "entry_points", lambda **_: [failing])
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "failing")
+    observed = observe(tracer_provider=None)
+    observed.app.add_url_rule("/", view_func=lambda: "")
+    for _ in range(3):
+        assert observed.client().get("/").status_code == 200
+    (provider,) = no_global_provider
+    assert provider.resource.attributes["service.name"] == "shop"
+    provider.force_flush()
+    assert observed.value("observability_dropped_total", sink="tracing", reason="export") == 3
+
+
+class Refusing(SpanExporter):
+    def __init__(self) -> None:
+        raise RuntimeError("no endpoint")
+
+
+class Failing(SpanExporter):
+    def export(self, spans: object) -> SpanExportResult:
+        return SpanExportResult.FAILURE
 
 
 class Exporter(SpanExporter):

@@ -71,7 +71,7 @@ def test_the_label_of_a_request_is_what_it_came_with_whatever_becomes_of_its_env
         seen.extend(sample.labels for sample in observed.samples(ACTIVE_REQUESTS) if sample.value)
         return ""
 
-    # Inside the boundary, which is what is left of wsgi_app when the app is wrapped after init_app.
+    # Inside the boundary.
     app.wsgi_app.wsgi_app = ProxyFix(app.wsgi_app.wsgi_app)  # type: ignore[attr-defined]
     observed.client().get("/", headers={"X-Forwarded-Proto": "https"}, environ_base={"REMOTE_ADDR": "10.0.0.1"})
     assert observed.duration_sample.labels["url_scheme"] == "https"
