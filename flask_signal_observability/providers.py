@@ -94,7 +94,7 @@ def make_exporter(name: str) -> SpanExporter | None:
     for entry_point in entry_points(group=EXPORTER_GROUP, name=name):
         try:
             exporter: SpanExporter = entry_point.load()()
-        except (ImportError, ValueError, RuntimeError, TypeError) as error:
+        except (ImportError, AttributeError, ValueError, RuntimeError, TypeError) as error:
             logger.warning("the span exporter %r cannot be used, so it gets no spans: %s", name, error)
             return None
         return exporter

@@ -447,6 +447,7 @@ def test_an_empty_key_is_dropped() -> None:
     assert ours == theirs
 
 
+@needs_fast_path
 @pytest.mark.parametrize("key", ["", 7, None, (1,), Odd()])
 def test_a_key_of_a_samplers_that_is_no_text_becomes_what_the_sdk_makes_of_it(key: Any) -> None:
     setting = Setting(sampler=OwnSampler(sampling.Decision.RECORD_AND_SAMPLE, {key: "x"}, True, None))
@@ -464,6 +465,7 @@ def test_a_view_of_the_attributes_shows_what_comes_later() -> None:
     assert dict(seen or {}) == {"a": 1, "b": 2}
 
 
+@needs_fast_path
 def test_a_disabled_tracer_hands_on_the_parent() -> None:
     parent = SpanContext(7, 9, is_remote=True, trace_flags=TraceFlags(1))
     context = trace.set_span_in_context(NonRecordingSpan(parent), NO_PARENT)
@@ -475,7 +477,8 @@ def test_a_disabled_tracer_hands_on_the_parent() -> None:
         assert span.get_span_context() is parent
 
 
-def test_a_resource_that_changes_is_the_next_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_fast_path
+def test_a_resource_that_changes_is_the_next_spans() -> None:
     processor = Watching()
     provider = Setting().provider(processor)
     start = make_starter(provider.get_tracer("x"))
@@ -484,6 +487,7 @@ def test_a_resource_that_changes_is_the_next_spans(monkeypatch: pytest.MonkeyPat
     assert processor.ended[0].resource.attributes["service.name"] == "child"
 
 
+@needs_fast_path
 def test_the_sdks_own_metrics_count_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
 
@@ -585,7 +589,7 @@ def test_a_request_is_served_without_a_span_where_the_sdk_is_disabled(
     parent = f"00-{7:032x}-{9:016x}-01"
     assert observed.client().get("/").data == b"hello"
     assert observed.client().get("/", headers={"traceparent": parent}).status_code == 200
-    assert traces == [0, 7]
+    assert traces == [0, 7 if SDK_VERSION >= (1, 45) else 0]  # an older one forgets the caller
     assert observed.spans == []
     assert [record["http.response.status_code"] for record in observed.records("request_finished")] == [200, 200]
 
@@ -615,6 +619,7 @@ def hasty_threads() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@needs_fast_path
 @pytest.mark.usefixtures("hasty_threads")
 def test_threads_lose_no_attribute_event_or_link() -> None:
     times, kinds = 40, 4
