@@ -162,14 +162,13 @@ def collectors_of(registry: Any, names: AbstractSet[str] | None) -> list[Collect
     ``CollectorRegistry.collect`` stops at the first error, and no public name lists its collectors. Where the private
     one is missing, the registry itself is the one collector: all or nothing, but never wrong.
     """
-    # list(dict.items()) is one step under the interpreter's lock: another thread may register meanwhile.
     known = getattr(registry, "_collector_to_names", None)
     if known is None:
         return [registry if names is None else registry.restricted_registry(names)]
     nameless = getattr(registry, "_collectors_without_names", ())
     collectors = [
         collector
-        for collector, own in list(known.items())
+        for collector, own in known.copy().items()  # a copy is one step: another thread may register meanwhile
         if names is None or collector in nameless or not names.isdisjoint(own)
     ]
     target = registry.get_target_info()

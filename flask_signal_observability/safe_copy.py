@@ -21,6 +21,9 @@ MAX_RECORD_BYTES = 256 * 1024
 """Room for 32 fields of full length; what comes after it is left out."""
 
 MAX_DEPTH = 32
+ATTEMPTS = 100
+"""How often a dict may change while it is listed, which is rare, before it counts as one that cannot be read."""
+
 INT_BITS = 64
 ELLIPSIS = "…"
 
@@ -71,12 +74,21 @@ class SafeCopy:
 
     def _of_dict(self, value: EventDict, depth: int) -> EventDict:
         copy: EventDict = {}
-        # A list first: another thread may add to the dict.
-        for key, item in self._while_room(iter(list(dict.items(value)))):
+        for key, item in self._while_room(iter(self._items_of(value))):
             # Of two keys that look alike the first one stays.
             name = key if issubclass(type(key), str) else _safe_repr(key)
             copy.setdefault(self._of_text(name), self._of(item, depth + 1))
         return copy
+
+    def _items_of(self, value: EventDict) -> list[tuple[Any, Any]]:
+        """Return the items in a list, which another thread may still disturb: a collection amid it lets that run."""
+        for _ in range(ATTEMPTS):
+            try:
+                return list(dict.items(value))
+            except RuntimeError:
+                continue
+        self._truncated = True
+        return []
 
     def _of_items(self, value: Any, depth: int) -> list[Any]:
         items = list.__iter__(value) if issubclass(type(value), list) else tuple.__iter__(value)

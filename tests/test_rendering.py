@@ -3,9 +3,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import gc
 import io
 import json
 import math
+import sys
 import threading
 import uuid
 from collections import OrderedDict
@@ -22,6 +24,7 @@ from flask_signal_observability.rendering import timestamp_of
 from flask_signal_observability.rendering import to_console_line
 from flask_signal_observability.rendering import to_json_line
 from flask_signal_observability.safe_copy import MAX_FIELD_BYTES
+from flask_signal_observability.safe_copy import SafeCopy
 from flask_signal_observability.streams import LogStream
 from flask_signal_observability.tracebacks import exception_dicts
 
@@ -352,6 +355,34 @@ def test_a_record_that_another_thread_adds_to_is_rendered():
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 on no collection interrupts a built-in function")
+@pytest.mark.parametrize("times", [1, 7])
+def test_a_dict_that_changes_while_a_garbage_collection_interrupts_its_copy_is_copied_again(times):
+    shared = {str(n): n for n in range(10_000)}  # more than the free list of tuples holds
+    changes = list(range(times))
+
+    def change(phase, info):
+        if changes and phase == "stop" and sys._getframe(1).f_code.co_name in {"_items_of", "_of_dict"}:
+            del shared[next(iter(shared))]
+            shared[f"new {changes.pop()}"] = 0
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(change)
+    gc.set_threshold(1000)
+    try:
+        copy = SafeCopy().of_record(shared)
+    finally:
+        gc.callbacks.remove(change)
+        gc.set_threshold(*thresholds)
+    assert changes == []
+    assert copy == shared
+
+
+def test_a_dict_that_never_stands_still_is_left_out_and_the_record_says_so(monkeypatch):
+    monkeypatch.setattr("flask_signal_observability.safe_copy.ATTEMPTS", 0)
+    assert SafeCopy().of_record({"a": 1}) == {"truncated": True}
 
 
 @given(st.integers(0, 4_102_444_800_000_000_000))

@@ -84,7 +84,7 @@ class InFlight(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Look at what is open now."""
         requests, contexts = _family(ACTIVE_REQUESTS), _family(CONTEXTS)
-        for app_name, app in list(self._apps.items()):
+        for app_name, app in self._apps.copy().items():
             for labels, count in app.active():
                 requests.add_metric((app_name, *labels), count)
             contexts.add_metric((app_name,), app.contexts())

@@ -74,7 +74,7 @@ class SignalCounts(Collector):
     def collect(self) -> Iterable[MetricFamily]:
         """Add up; all ten are there from the start, so that a rate can be taken of the first one sent."""
         family = self._family()
-        for app_name, app_signals in list(self._apps.items()):
+        for app_name, app_signals in self._apps.copy().items():
             for signal, count in app_signals.totals().items():
                 family.add_metric((app_name, signal), count)
         return [family]
