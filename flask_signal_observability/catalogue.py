@@ -16,6 +16,7 @@ __all__ = [
     "LOG_EVENTS",
     "METRICS",
     "OTHER",
+    "RUNTIME_METRICS",
     "SCHEMA_URL",
     "SIGNALS",
     "SIZE_BUCKETS_BYTES",
@@ -80,6 +81,7 @@ class Attribute:
     """Given to ``start_span``, so that samplers see it."""
 
 
+SEMCONV_SDK_METRICS = "OpenTelemetry semantic conventions, SDK metrics"
 SEMCONV_METRICS = "OpenTelemetry semantic conventions, HTTP metrics"
 
 METRICS: dict[str, Metric] = {
@@ -152,8 +154,49 @@ METRICS: dict[str, Metric] = {
             "Observations counted under _OTHER because a series limit was reached.",
             ("metric",),
         ),
+        Metric("observability_workers", "gauge", "Processes whose metrics this scrape adds up."),
+        Metric("observability_worker_starts_total", "counter", "Processes that began to keep metrics here."),
+        Metric(
+            "otel_sdk_exporter_span_exported_total",
+            "counter",
+            "Spans whose export has ended, by the error that it ended with; empty for those that were delivered.",
+            ("error_type",),
+            source=SEMCONV_SDK_METRICS,
+        ),
     )
 }
+
+RUNTIME_METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", ("worker",)),
+        Metric("process_open_fds", "gauge", "Number of open file descriptors.", ("worker",)),
+        Metric("process_max_fds", "gauge", "Maximum number of open file descriptors.", ("worker",)),
+        Metric("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", ("worker",)),
+        Metric("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", ("worker",)),
+        Metric(
+            "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", ("worker",)
+        ),
+        Metric(
+            "python_gc_objects_collected_total", "counter", "Objects collected during gc.", ("generation", "worker")
+        ),
+        Metric(
+            "python_gc_objects_uncollectable_total",
+            "counter",
+            "Uncollectable objects found during GC.",
+            ("generation", "worker"),
+        ),
+        Metric(
+            "python_gc_collections_total",
+            "counter",
+            "Number of times this generation was collected.",
+            ("generation", "worker"),
+        ),
+        Metric("python_info", "gauge", "Python platform information.", ("version", "implementation")),
+    )
+}
+"""What prometheus-client tells of the process that it runs in, by its names. ``worker`` is there only where several
+processes keep their metrics together: the number, from 0, of the place that a process has taken."""
 
 ATTRIBUTES: dict[str, Attribute] = {
     attribute.name: attribute

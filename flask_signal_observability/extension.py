@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from functools import partial
 from importlib import metadata
 from typing import Any
 from typing import TYPE_CHECKING
@@ -132,8 +131,8 @@ class Observability:
         provider = self._tracer_provider
         if config.tracing:
             if provider is None:
-                dropped = partial(metrics.dropped, "tracing", "export") if metrics is not None else None
-                provider = providers.tracer_provider(config.service_name or app.name, dropped)
+                exported = None if metrics is None else metrics.exported
+                provider = providers.tracer_provider(config.service_name or app.name, exported)
             # First, so that the others know the trace id.
             sinks.append(TracingSink(config, provider, guard, redaction, version))
         if metrics is not None:

@@ -21,13 +21,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from .catalogue import OTHER
 from .errors import ConfigurationError
+from .record import error_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
+
+    Exported = Callable[[int, str], None]
 
 __all__ = ["CountingExporter", "tracer_provider"]
 
@@ -40,7 +44,7 @@ EXPORTER_GROUP = "opentelemetry_traces_exporter"
 """The entry point group under which OpenTelemetry's exporters register."""
 
 
-def tracer_provider(service_name: str, dropped: Callable[[int], None] | None) -> trace.TracerProvider:
+def tracer_provider(service_name: str, exported: Exported | None) -> trace.TracerProvider:
     """Return the global TracerProvider; install one where nobody has.
 
     With no exporter and no endpoint named in the environment the installed one exports nothing and connects nowhere,
@@ -48,7 +52,8 @@ def tracer_provider(service_name: str, dropped: Callable[[int], None] | None) ->
 
     Args:
         service_name: ``service.name`` of the resource; ``OTEL_RESOURCE_ATTRIBUTES`` adds the rest.
-        dropped: called with the number of spans that an exporter gave up, on its thread.
+        exported: called on the exporter's thread with a number of spans and the ``error.type`` that their export ended
+            with, empty where they were delivered.
 
     Raises:
         ConfigurationError: one of the variables has a value that the SDK refuses.
@@ -57,19 +62,19 @@ def tracer_provider(service_name: str, dropped: Callable[[int], None] | None) ->
     if not isinstance(current, trace.ProxyTracerProvider):
         return current
     try:
-        trace.set_tracer_provider(_provider_of_environment(service_name, dropped))
+        trace.set_tracer_provider(_provider_of_environment(service_name, exported))
     except ValueError as error:
         raise ConfigurationError(f"the OTEL_* environment variables cannot be used: {error}; mend that one") from error
     return trace.get_tracer_provider()
 
 
-def _provider_of_environment(service_name: str, dropped: Callable[[int], None] | None) -> TracerProvider:
+def _provider_of_environment(service_name: str, exported: Exported | None) -> TracerProvider:
     provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
     for name in exporter_names():
         exporter = make_exporter(name)
         if exporter is not None:
-            if dropped is not None:
-                exporter = CountingExporter(exporter, dropped)
+            if exported is not None:
+                exporter = CountingExporter(exporter, exported)
             batched = name != "console"
             provider.add_span_processor(BatchSpanProcessor(exporter) if batched else SimpleSpanProcessor(exporter))
     return provider
@@ -106,20 +111,24 @@ def make_exporter(name: str) -> SpanExporter | None:
 
 
 class CountingExporter(SpanExporter):
-    """Hands spans to an exporter and counts those that it gave up. Called on the span processor's thread."""
+    """Hands spans to an exporter and tells how it went. Called on the span processor's thread."""
 
-    def __init__(self, exporter: SpanExporter, dropped: Callable[[int], None]) -> None:
+    def __init__(self, exporter: SpanExporter, exported: Exported) -> None:
         self._exporter = exporter
-        self._dropped = dropped
+        self._exported = exported
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export; what raises counts as given up too, and goes on to the processor, which logs it."""
-        result = SpanExportResult.FAILURE
+        error_type = OTHER
         try:
             result = self._exporter.export(spans)
+            if result is SpanExportResult.SUCCESS:
+                error_type = ""
+        except BaseException as error:
+            error_type = error_type_of(error)
+            raise
         finally:
-            if result is not SpanExportResult.SUCCESS:
-                self._dropped(len(spans))
+            self._exported(len(spans), error_type)
         return result
 
     def shutdown(self) -> None:

@@ -257,6 +257,7 @@ def test_spans_of_an_app_that_an_exporter_gives_up_are_in_its_metrics(
     assert provider.resource.attributes["service.name"] == "shop"
     provider.force_flush()
     assert observed.value("observability_dropped_total", sink="tracing", reason="export") == 3
+    assert observed.value("otel_sdk_exporter_span_exported_total", error_type="_OTHER") == 3
 
 
 class Refusing(SpanExporter):
@@ -281,17 +282,17 @@ class Exporter(SpanExporter):
         return timeout_millis > 5
 
 
-def test_spans_that_an_exporter_gives_up_are_counted() -> None:
-    dropped: list[int] = []
+def test_spans_are_counted_by_how_their_export_ended() -> None:
+    exported: list[tuple[int, str]] = []
     exporter = Exporter()
-    counting = providers.CountingExporter(exporter, dropped.append)
+    counting = providers.CountingExporter(exporter, lambda *told: exported.append(told))
     assert counting.export([1]) is SpanExportResult.SUCCESS
     exporter.result = SpanExportResult.FAILURE
     assert counting.export([1, 2]) is SpanExportResult.FAILURE
     exporter.result = None
     with pytest.raises(OSError, match="gone"):
         counting.export([1, 2, 3])
-    assert dropped == [2, 3]
+    assert exported == [(1, ""), (2, "_OTHER"), (3, "OSError")]
     assert counting.force_flush(10) is True
     assert counting.force_flush(1) is False
     counting.shutdown()

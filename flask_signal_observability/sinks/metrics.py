@@ -193,6 +193,12 @@ class MetricsSink(Sink):
         """Count telemetry that could not be handed on."""
         self.families["observability_dropped_total"].child(sink, reason).inc(count)
 
+    def exported(self, spans: int, error_type: str) -> None:
+        """Count spans whose export has ended; with an ``error_type`` they are dropped."""
+        self.families["otel_sdk_exporter_span_exported_total"].child(error_type).inc(spans)
+        if error_type:
+            self.dropped("tracing", "export", spans)
+
     def audited(self, outcome: str) -> None:
         """Count an audit record, ``written`` or ``lost``."""
         self.families["flask_audit_records_total"].child(outcome).inc()
