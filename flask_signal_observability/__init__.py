@@ -5,22 +5,26 @@
 
 from __future__ import annotations
 
-from .audit_line import AuditRecord
-from .audit_line import parse_audit_line
-from .config import Config
-from .errors import ConfigurationError
-from .errors import ObservabilityError
-from .exclusion import exempt
-from .extension import Observability
-from .log_config import add_request_context
-from .log_config import configure_logging
-from .propagation import carry_context
-from .record import EventRecord
-from .record import RequestRecord
-from .record import Sink
-from .signals import access_logged
-from .signals import annotate
-from .signals import event_bus
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from .audit_line import AuditRecord
+    from .audit_line import parse_audit_line
+    from .config import Config
+    from .errors import ConfigurationError
+    from .errors import ObservabilityError
+    from .exclusion import exempt
+    from .extension import Observability
+    from .log_config import add_request_context
+    from .log_config import configure_logging
+    from .propagation import carry_context
+    from .record import EventRecord
+    from .record import RequestRecord
+    from .record import Sink
+    from .signals import access_logged
+    from .signals import annotate
+    from .signals import event_bus
 
 __all__ = [
     "AuditRecord",
@@ -40,3 +44,36 @@ __all__ = [
     "exempt",
     "parse_audit_line",
 ]
+
+_room_of = {
+    "AuditRecord": "audit_line",
+    "Config": "config",
+    "ConfigurationError": "errors",
+    "EventRecord": "record",
+    "Observability": "extension",
+    "ObservabilityError": "errors",
+    "RequestRecord": "record",
+    "Sink": "record",
+    "access_logged": "signals",
+    "add_request_context": "log_config",
+    "annotate": "signals",
+    "carry_context": "propagation",
+    "configure_logging": "log_config",
+    "event_bus": "signals",
+    "exempt": "exclusion",
+    "parse_audit_line": "audit_line",
+}
+"""Where each name lives. It is fetched when somebody asks for it: gunicorn's master, which takes the hooks from this
+package, needs neither Flask nor the SDK, and gevent wants to patch what they import before they import it."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _room_of:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f".{_room_of[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -53,7 +53,14 @@ SIGNALS = (
 )
 """Flask's ten signals by the names that ``flask.signals`` gives them."""
 
-LOG_EVENTS = ("request_started", "request_finished", "exception", "template_rendered", "message_flashed")
+LOG_EVENTS = (
+    "request_started",
+    "request_finished",
+    "exception",
+    "template_rendered",
+    "message_flashed",
+    "worker_started",
+)
 """The ``event`` of a JSON record; a watched signal adds its own name."""
 
 

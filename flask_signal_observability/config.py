@@ -139,6 +139,10 @@ class Config:
     trace_response: bool = setting(Boolean(), default=False)
     """Answers with ``traceresponse`` and ``Server-Timing``, so that the client can name the trace."""
 
+    flush_timeout_seconds: int = setting(Integer(1, 3600), default=5)
+    """How long, 1 to 3600 s, a process that ends waits for the collector to take its last spans; less than the server's
+    patience, which is 30 s in gunicorn (``graceful_timeout``)."""
+
     metrics_path: str | None = setting(OrNone(URL_PATH), default="/metrics")
     """Where the app answers with its metrics, after the mount prefix; None: nowhere."""
 

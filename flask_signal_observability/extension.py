@@ -132,7 +132,9 @@ class Observability:
         if config.tracing:
             if provider is None:
                 exported = None if metrics is None else metrics.exported
-                provider = providers.tracer_provider(config.service_name or app.name, exported)
+                provider = providers.tracer_provider(
+                    config.service_name or app.name, exported, config.flush_timeout_seconds
+                )
             # First, so that the others know the trace id.
             sinks.append(TracingSink(config, provider, guard, redaction, version))
         if metrics is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import random
+import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -120,14 +120,14 @@ def prefix_of(environ: dict[str, Any]) -> str:
 def request_id_from(environ: dict[str, Any], environ_key: str) -> str:
     """Return the id that the client or a proxy sent under ``environ_key`` (``HTTP_X_REQUEST_ID``), or make one.
 
-    Accepted are 1 to 128 of ``A-Za-z0-9 . _ : / + = @ -``. A made one is 32 hex digits from ``random``: an id has to
-    be unique and is no secret, so it needs no system call; Python reseeds ``random`` in each forked worker.
+    Accepted are 1 to 128 of ``A-Za-z0-9 . _ : / + = @ -``. A made one is 32 hex digits from the kernel: ``random``
+    repeats itself where an app seeds it, and in the workers of a server that forks behind Python's back.
     """
     sent = environ.get(environ_key)
     if isinstance(sent, str) and _REQUEST_ID(sent):
         accepted: str = sent
         return accepted
-    return f"{random.getrandbits(128):032x}"
+    return os.urandom(16).hex()
 
 
 def make_user_reader(config: Config) -> Callable[[], str | None]:

@@ -1,5 +1,8 @@
 """The TracerProvider: the app's own where there is one, else one made from the standard ``OTEL_*`` variables.
 
+One that is made here may be made before a fork: every process exports for itself, with ids of its own, and does not
+wait for ever when it ends.
+
 The only room that sets up ``opentelemetry.sdk``. What the variables mean:
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 from typing import TYPE_CHECKING
@@ -20,10 +24,13 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from .catalogue import OTHER
 from .errors import ConfigurationError
 from .record import error_type_of
+from .shutdown import BoundedShutdown
+from .shutdown import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,18 +40,27 @@ if TYPE_CHECKING:
 
     Exported = Callable[[int, str], None]
 
-__all__ = ["CountingExporter", "tracer_provider"]
+__all__ = [
+    "BoundedTracerProvider",
+    "CountingExporter",
+    "KernelIdGenerator",
+    "ProcessExporter",
+    "deliver",
+    "tracer_provider",
+]
 
 logger = logging.getLogger("flask_signal_observability")
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
+NOT_DELIVERED = "the last spans of this process could not be delivered within %s s; is the collector there?"
+
 EXPORTER_GROUP = "opentelemetry_traces_exporter"
 """The entry point group under which OpenTelemetry's exporters register."""
 
 
-def tracer_provider(service_name: str, exported: Exported | None) -> trace.TracerProvider:
+def tracer_provider(service_name: str, exported: Exported | None, flush_timeout_seconds: float) -> trace.TracerProvider:
     """Return the global TracerProvider; install one where nobody has.
 
     With no exporter and no endpoint named in the environment the installed one exports nothing and connects nowhere,
@@ -54,6 +70,8 @@ def tracer_provider(service_name: str, exported: Exported | None) -> trace.Trace
         service_name: ``service.name`` of the resource; ``OTEL_RESOURCE_ATTRIBUTES`` adds the rest.
         exported: called on the exporter's thread with a number of spans and the ``error.type`` that their export ended
             with, empty where they were delivered.
+        flush_timeout_seconds: how long the installed one waits for its last spans to be delivered when it is shut down,
+            which it is at the end of the process.
 
     Raises:
         ConfigurationError: one of the variables has a value that the SDK refuses.
@@ -62,22 +80,42 @@ def tracer_provider(service_name: str, exported: Exported | None) -> trace.Trace
     if not isinstance(current, trace.ProxyTracerProvider):
         return current
     try:
-        trace.set_tracer_provider(_provider_of_environment(service_name, exported))
+        trace.set_tracer_provider(_provider_of_environment(service_name, exported, flush_timeout_seconds))
     except ValueError as error:
         raise ConfigurationError(f"the OTEL_* environment variables cannot be used: {error}; mend that one") from error
     return trace.get_tracer_provider()
 
 
-def _provider_of_environment(service_name: str, exported: Exported | None) -> TracerProvider:
-    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
-    for name in exporter_names():
-        exporter = make_exporter(name)
-        if exporter is not None:
-            if exported is not None:
-                exporter = CountingExporter(exporter, exported)
-            batched = name != "console"
-            provider.add_span_processor(BatchSpanProcessor(exporter) if batched else SimpleSpanProcessor(exporter))
+def _provider_of_environment(
+    service_name: str, exported: Exported | None, flush_timeout_seconds: float
+) -> TracerProvider:
+    exporters = [(name, exporter) for name in exporter_names() if (exporter := make_exporter(name)) is not None]
+    resource = Resource.create({"service.name": service_name})
+    if not exporters:
+        return TracerProvider(resource=resource, id_generator=KernelIdGenerator(), shutdown_on_exit=False)
+    provider = BoundedTracerProvider(resource, flush_timeout_seconds)
+    for name, exporter in exporters:
+        of_process: SpanExporter = ProcessExporter(exporter, partial(make_exporter, name))
+        if exported is not None:
+            of_process = CountingExporter(of_process, exported)
+        batched = name != "console"
+        provider.add_span_processor(BatchSpanProcessor(of_process) if batched else SimpleSpanProcessor(of_process))
     return provider
+
+
+def deliver(provider: trace.TracerProvider, timeout_seconds: float) -> None:
+    """Hand over the spans that are queued, since the process ends: in bounded time, whatever provider it is.
+
+    Args:
+        provider: one that was made here is shut down, and nothing more is exported; another one is flushed.
+        timeout_seconds: how long to wait for another one; ours has its own limit.
+    """
+    if isinstance(provider, BoundedTracerProvider):
+        provider.shutdown()
+        return
+    flush = getattr(provider, "force_flush", None)
+    if flush is not None and not within(timeout_seconds, flush):
+        logger.warning(NOT_DELIVERED, timeout_seconds)
 
 
 def exporter_names() -> list[str]:
@@ -108,6 +146,65 @@ def make_exporter(name: str) -> SpanExporter | None:
         "the environment asks for the span exporter %r, which is not installed, so it gets no spans: %s", name, remedy
     )
     return None
+
+
+class KernelIdGenerator(RandomIdGenerator):
+    """Random ids from the kernel.
+
+    Those of ``random`` repeat themselves from worker to worker where an app seeds it, or where a server forks behind
+    Python's back, as uWSGI does.
+    """
+
+    def generate_span_id(self) -> int:
+        """Return 64 random bits, not all of them 0."""
+        return int.from_bytes(os.urandom(8), "big") or self.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        """Return 128 random bits, not all of them 0."""
+        return int.from_bytes(os.urandom(16), "big") or self.generate_trace_id()
+
+
+class BoundedTracerProvider(TracerProvider):
+    """The SDK's provider, which takes no longer than a limit to shut down; the SDK calls that at the process's end."""
+
+    def __init__(self, resource: Resource, flush_timeout_seconds: float) -> None:
+        super().__init__(resource=resource, id_generator=KernelIdGenerator())
+        self._flush_timeout_seconds = flush_timeout_seconds
+        self._bounded_shutdown = BoundedShutdown(super().shutdown, flush_timeout_seconds)
+
+    def shutdown(self) -> None:
+        """Deliver what is queued, and export nothing more."""
+        if not self._bounded_shutdown():
+            logger.warning(NOT_DELIVERED, self._flush_timeout_seconds)
+
+
+class ProcessExporter(SpanExporter):
+    """An exporter that is made anew in a forked process: two that share a connection read each other's answers.
+
+    Args:
+        exporter: the one of this process.
+        make: makes the next one, or None where that fails.
+    """
+
+    def __init__(self, exporter: SpanExporter, make: Callable[[], SpanExporter | None]) -> None:
+        self._exporter = exporter
+        self._make = make
+        self._process_id = os.getpid()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export through the exporter of this process."""
+        if self._process_id != os.getpid():
+            self._process_id = os.getpid()
+            self._exporter = self._make() or self._exporter
+        return self._exporter.export(spans)
+
+    def shutdown(self) -> None:
+        """Shut the exporter down."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return self._exporter.force_flush(timeout_millis)
 
 
 class CountingExporter(SpanExporter):

@@ -20,7 +20,7 @@ from .record import RequestRecord
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
-__all__ = ["access_logged", "annotate", "event_bus", "register"]
+__all__ = ["access_logged", "annotate", "event_bus", "live_pipelines", "register"]
 
 logger = logging.getLogger("flask_signal_observability")
 
@@ -56,12 +56,17 @@ def register(pipeline: Pipeline) -> None:
     _pipelines.append(weakref.ref(pipeline))
 
 
+def live_pipelines() -> list[Pipeline]:
+    """Return the pipeline of every app that is observed in this process, the oldest first."""
+    return [pipeline for reference in _pipelines if (pipeline := reference()) is not None]
+
+
 def _pipeline_here() -> Pipeline | None:
     if flask.has_app_context():
         pipeline: Pipeline | None = flask.current_app.extensions.get(EXTENSION)
         if pipeline is not None:
             return pipeline
-    live = [pipeline for reference in _pipelines if (pipeline := reference()) is not None]
+    live = live_pipelines()
     global _warned_of_several  # noqa: PLW0603 - once a process
     if len(live) > 1 and not _warned_of_several:
         _warned_of_several = True

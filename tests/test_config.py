@@ -47,6 +47,7 @@ IMPOSSIBLE = {
         (path, "such as /metrics") for path in ("metrics", "/", "/m/", "/m?a=1", "/m#a", "/a b", "//m", 7)
     ],
     "metrics_access": [("privat", "'private'"), ("networks:", "CIDR"), ("networks:ten", "CIDR")],
+    "flush_timeout_seconds": [(value, "from 1 to 3600") for value in (0, 3601, True, 1.5, "5", None)],
     "metrics_port": [(0, "1 to 65535"), (65536, "1 to 65535"), (True, "1 to 65535"), ("80", "1 to 65535")],
     "metric_labels": [
         ({"le": ("a",)}, "taken"),
@@ -407,6 +408,7 @@ WRITABLE = {
     | st.lists(st.ip_addresses(network="10.0.0.0/8").map("{}/32".format), min_size=1).map(
         lambda networks: f"networks:{','.join(networks)}"
     ),
+    "flush_timeout_seconds": st.integers(1, 3600),
     "metrics_port": st.none() | st.integers(1, 65535),
     "audit_path": WORDS,
     "error_journal_path": WORDS,

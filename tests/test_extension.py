@@ -40,6 +40,8 @@ Observe = Callable[..., Observed]
 
 
 def test_all_names_the_public_names() -> None:
+    # Each is fetched at its first use.
+    assert all(hasattr(flask_signal_observability, name) for name in flask_signal_observability.__all__)
     public = {
         name
         for name, value in vars(flask_signal_observability).items()

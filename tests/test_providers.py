@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
+import threading
+import time
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flask_signal_observability import ConfigurationError
 from flask_signal_observability import providers
@@ -184,19 +188,19 @@ def test_the_exporters_are_those_that_the_environment_names(
 
 
 def test_what_is_installed_is_used_by_the_next_app_too(no_global_provider: list[TracerProvider]) -> None:
-    first = providers.tracer_provider("first", None)
-    assert providers.tracer_provider("second", None) is first
+    first = providers.tracer_provider("first", None, 5)
+    assert providers.tracer_provider("second", None, 5) is first
     assert no_global_provider == [first]
     assert no_global_provider[0].resource.attributes["service.name"] == "first"
     assert processors(no_global_provider[0]) == []
 
 
-@pytest.mark.parametrize(("counted", "exporter"), [(True, "CountingExporter"), (False, "OTLPSpanExporter")])
+@pytest.mark.parametrize(("counted", "exporter"), [(True, "CountingExporter"), (False, "ProcessExporter")])
 def test_an_exporter_is_counted_where_somebody_counts(
     counted: bool, exporter: str, no_global_provider: list[TracerProvider], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
-    providers.tracer_provider("shop", print if counted else None)
+    providers.tracer_provider("shop", print if counted else None, 5)
     ((processor,),) = map(processors, no_global_provider)
     assert isinstance(processor, BatchSpanProcessor)
     assert type(processor.span_exporter).__name__ == exporter
@@ -237,7 +241,7 @@ def test_a_variable_that_is_refused_installs_nothing(
 ) -> None:
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")
     with pytest.raises(ConfigurationError, match=r"the OTEL_\* environment variables cannot be used"):
-        providers.tracer_provider("shop", None)
+        providers.tracer_provider("shop", None, 5)
     assert no_global_provider == []
 
 
@@ -258,6 +262,76 @@ def test_spans_of_an_app_that_an_exporter_gives_up_are_in_its_metrics(
     provider.force_flush()
     assert observed.value("observability_dropped_total", sink="tracing", reason="export") == 3
     assert observed.value("otel_sdk_exporter_span_exported_total", error_type="_OTHER") == 3
+
+
+def test_ids_are_valid_and_do_not_follow_a_seed() -> None:
+    ids = providers.KernelIdGenerator()
+    seen: set[int] = set()
+    for _ in range(3):
+        random.seed(0)
+        seen |= {ids.generate_trace_id(), ids.generate_span_id()}
+    assert len(seen) == 6
+    assert all(0 < trace_id < 1 << 128 for trace_id in seen)
+
+
+def test_an_id_is_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([bytes(8), b"\1" * 8, bytes(16), b"\2" * 16])
+    monkeypatch.setattr(os, "urandom", lambda _: next(drawn))
+    ids = providers.KernelIdGenerator()
+    assert ids.generate_span_id() == int.from_bytes(b"\1" * 8, "big")
+    assert ids.generate_trace_id() == int.from_bytes(b"\2" * 16, "big")
+
+
+def test_a_forked_process_exports_through_an_exporter_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_master, of_child = InMemorySpanExporter(), InMemorySpanExporter()
+    made = [None, of_child]
+    exporter = providers.ProcessExporter(of_master, made.pop)
+    exporter.export([])
+    assert len(made) == 2, "the first process has one already"
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    exporter.export([])
+    exporter.shutdown()
+    assert of_child._stopped
+    assert not of_master._stopped
+    monkeypatch.setattr(os, "getpid", lambda: -2)
+    exporter.export([])  # none could be made: the one of before goes on
+    assert made == []
+
+
+def test_a_provider_that_cannot_deliver_says_so_and_does_not_wait_longer_than_its_limit(
+    no_global_provider: list[TracerProvider], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hanging = EntryPoint("hanging", f"{__name__}:Hanging", providers.EXPORTER_GROUP)
+    monkeypatch.setattr(providers, "entry_points", lambda **_: [hanging])
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "hanging")
+    provider = providers.tracer_provider("shop", None, 0.1)
+    provider.get_tracer("test").start_span("last").end()
+    began = time.monotonic()
+    providers.deliver(provider, 60)
+    assert time.monotonic() - began < 5
+    assert [record.getMessage() for record in caplog.records] == [providers.NOT_DELIVERED % 0.1]
+    Hanging.released.set()
+
+
+def test_another_provider_is_flushed_in_bounded_time(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(trace.NoOpTracerProvider):
+        def force_flush(self) -> None:
+            Hanging.released.wait(30)
+
+    Hanging.released.clear()
+    providers.deliver(trace.NoOpTracerProvider(), 60)  # which has nothing to flush
+    assert caplog.records == []
+    providers.deliver(Slow(), 0.1)
+    assert [record.getMessage() for record in caplog.records] == [providers.NOT_DELIVERED % 0.1]
+    Hanging.released.set()
+
+
+class Hanging(SpanExporter):
+    released = threading.Event()
+
+    def export(self, spans: object) -> SpanExportResult:
+        self.released.wait(30)
+        return SpanExportResult.SUCCESS
 
 
 class Refusing(SpanExporter):

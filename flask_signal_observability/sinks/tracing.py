@@ -16,6 +16,7 @@ from opentelemetry.trace import StatusCode
 
 from ..catalogue import OTHER
 from ..catalogue import SCHEMA_URL
+from ..providers import deliver
 from ..record import error_type_of
 from ..record import Sink
 from ..redaction import mask_patterns
@@ -23,7 +24,6 @@ from ..redaction import mask_strings
 from ..text import utf8
 from .request_span import RequestSpan
 from .server_span import make_starter
-from .server_span import ServerSpan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +59,7 @@ class TracingSink(Sink):
         self._config = config
         self._guard = guard
         self._redaction = redaction
+        self._provider = provider
         self._tracer = provider.get_tracer("flask_signal_observability", version, schema_url=SCHEMA_URL)
         self._start = make_starter(self._tracer)
         self._propagator: TextMapPropagator | None = None
@@ -103,7 +104,8 @@ class TracingSink(Sink):
         """Give back the context of before; what the request had current goes on with its next chunk."""
         segment: Segment | None = record.state.get(NAME)
         if segment is not None and segment.token is not None:
-            segment.context = otel_context.get_current()
+            if record.duration_ns is None:
+                segment.context = otel_context.get_current()
             token, segment.token = segment.token, None
             otel_context.detach(token)
 
@@ -127,12 +129,10 @@ class TracingSink(Sink):
     def _begin(self, record: RequestRecord, parent: Context) -> trace.Span:
         if not record.path:
             record.describe()
-        span = self._start(span_name(record), parent, self._request_attributes(record), record.started_unix_ns)
-        context = span.get_span_context()
-        if context.is_valid:
-            record.trace_id = trace.format_trace_id(context.trace_id)
-            record.span_id = trace.format_span_id(context.span_id)
-            record.sampled = context.trace_flags.sampled
+        attributes = self._request_attributes(record)
+        span, trace_id, span_id, sampled = self._start(span_name(record), parent, attributes, record.started_unix_ns)
+        if trace_id:
+            record.trace_id, record.span_id, record.sampled = f"{trace_id:032x}", f"{span_id:016x}", sampled
         return span
 
     def _request_attributes(self, record: RequestRecord) -> Attributes:
@@ -170,16 +170,17 @@ class TracingSink(Sink):
         segment: Segment | None = record.state.get(NAME)
         if segment is None or segment.span is None:
             return
-        span = segment.span.start()
+        span = segment.span.started_span
+        if span is None:
+            span = segment.span.start()
         if not span.is_recording():
             return
         try:
-            add = span.add_own if isinstance(span, ServerSpan) else span.set_attributes
+            add = getattr(span, "add_own", span.set_attributes)
             add(self._response_attributes(record))
-            if record.error is not None:
-                span.set_status(Status(StatusCode.ERROR, self._describe_error(record.error)))
-            elif record.error_type is not None:
-                span.set_status(Status(StatusCode.ERROR))
+            if record.error_type is not None:
+                about = self._describe_error(record.errors[0]) if record.errors else None
+                span.set_status(Status(StatusCode.ERROR, about))
         finally:
             span.end(record.ended_unix_ns)
 
@@ -220,6 +221,10 @@ class TracingSink(Sink):
         segment: Segment | None = record.state.get(NAME)
         if segment is not None and segment.span is not None:
             segment.span.abandon()
+
+    def close(self) -> None:
+        """Deliver the spans that are queued, in bounded time: the process ends."""
+        deliver(self._provider, self._config.flush_timeout_seconds)
 
     # Events.
 

@@ -20,6 +20,7 @@ from .programs import unavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from .client import Answer
     from .programs import Program
@@ -74,15 +75,19 @@ def serving(
     env: Mapping[str, str] | None = None,
     workers: int = 1,
     threads: int = 4,
+    options: Sequence[str] = (),
 ) -> Iterator[Served]:
-    """Serve ``app``, a gunicorn app specification in this folder, on a free loopback port."""
+    """Serve ``app``, a gunicorn app specification in this folder, on a free loopback port.
+
+    ``options`` are more of gunicorn's; they win over those that are set here.
+    """
     if importlib.util.find_spec("gunicorn") is None:
         unavailable("gunicorn is not installed")
     port = free_port()
     command = [
         *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--pythonpath", str(HERE)),
         *("--worker-class", "gthread", "--workers", str(workers), "--threads", str(threads)),
-        *("--graceful-timeout", "10", app),
+        *("--graceful-timeout", "10", *options, app),
     ]
     environment = _environment(directory) | dict(env or {})
     with running(

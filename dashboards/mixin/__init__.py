@@ -1,0 +1,1 @@
+"""Dashboards, recording rules and alerts, as functions of the catalogue and one `Slo`."""

@@ -1,0 +1,23 @@
+"""``flask observability …``: one module for each command, added to this group."""
+
+from __future__ import annotations
+
+import click
+
+from .dashboards import dashboards
+
+__all__ = ["cli"]
+
+EXAMPLES = """\b
+Examples:
+  flask observability dashboards export ./grafana
+  flask observability dashboards push --url https://grafana.example.org
+"""
+
+
+@click.group("observability", short_help="Dashboards, rules and alerts.", epilog=EXAMPLES)
+def cli() -> None:
+    """What belongs to an observed app and does not run in it."""
+
+
+cli.add_command(dashboards)
