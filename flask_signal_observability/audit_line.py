@@ -41,6 +41,9 @@ _IN_TEXT = re.compile(f"[{_UNSAFE}]")
 _IN_FIELD = re.compile(f"[ {_UNSAFE}]")
 _IN_ADDRESS = re.compile(f"[ @{_UNSAFE}]")  # so that the last @ is always the one that we wrote
 
+_PLAIN = re.compile(r"[!-?A-\[\]-~]{1,2048}").fullmatch
+"""Matches what is written as it is in any field: printable ASCII but for space, ``@`` and backslash."""
+
 _LINE = re.compile(r"\[([^] ]*)\] ([^ ]*)@([^ @]*) accessed ([^ ]*)")
 _ESCAPE = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}))")
 
@@ -72,9 +75,11 @@ def format_access(*, unix_ns: int, user: str, address: str, path: str) -> str:
         address: From where.
         path: What, percent-decoded.
     """
+    # The hot path: most fields are plain, and a look at them costs half of what it costs to escape nothing.
     return (
-        f"[{_time(unix_ns)}] {_escaped(user, _IN_FIELD)}@{_escaped(address, _IN_ADDRESS)}"
-        f" accessed {_escaped(path, _IN_FIELD)}"
+        f"[{utc_text(unix_ns)}+00:00] {user if _PLAIN(user) else _escaped(user, _IN_FIELD)}"
+        f"@{address if _PLAIN(address) else _escaped(address, _IN_ADDRESS)}"
+        f" accessed {path if _PLAIN(path) else _escaped(path, _IN_FIELD)}"
     )
 
 

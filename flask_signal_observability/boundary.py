@@ -111,11 +111,15 @@ class Answer:
     ) -> Callable[..., Any] | None:
         """See PEP 3333. A server that has sent its headers raises what ``exc_info`` holds: then they stay as told."""
         headers = list(headers)
-        record, guard = self._record, self._boundary.pipeline.guard
+        record = self._record
         told = record.status, record.response_headers, record.response_size
+        guard = self._boundary.pipeline.guard
         headers = guard.call("boundary", "response", self._read, status, headers, default=headers)
         try:
-            self._write = self._start_response(status, headers, *((exc_info,) if exc_info else ()))
+            if exc_info:
+                self._write = self._start_response(status, headers, exc_info)
+            else:
+                self._write = self._start_response(status, headers)
         except BaseException:
             record.status, record.response_headers, record.response_size = told
             raise

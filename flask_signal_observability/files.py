@@ -113,17 +113,18 @@ class _Descriptor:
 
     def append(self, data: bytes) -> None:
         """Write one record, on a line of its own."""
-        if self.torn:
-            self._write(b"\n" + data)
+        closing = self.torn
+        if closing:
+            data = b"\n" + data
+        written = os.write(self.number, data)
+        if written != len(data):
+            self._write_rest(data, written)
+        elif closing:
             # Not before: a record of another thread must not come between the tear and its newline.
             self.torn = False
-        else:
-            self._write(data)
 
-    def _write(self, data: bytes) -> None:
-        rest = data[os.write(self.number, data) :]
-        if not rest:
-            return
+    def _write_rest(self, data: bytes, written: int) -> None:
+        rest = data[written:]
         try:
             rest = rest[os.write(self.number, rest) :]
         finally:

@@ -12,9 +12,9 @@ from . import identity
 from .catalogue import DEFAULT_KNOWN_METHODS
 from .catalogue import OTHER
 from .exclusion import Exclusion
-from .record import current_record
 from .record import error_type_of
 from .record import EventRecord
+from .record import record_here
 from .record import RequestRecord
 from .record import Sink
 from .redaction import Redaction
@@ -78,7 +78,7 @@ class Pipeline:
             self.finish_dropped()
         sent = environ.get("REQUEST_METHOD", "")
         method = sent if sent in self._known_methods else self._canonical(sent)
-        parent = current_record.get()
+        parent = record_here()
         if parent is not None and parent.duration_ns is not None:
             parent = None  # of a copied context that has outlived its request
         record = RequestRecord(
@@ -96,7 +96,7 @@ class Pipeline:
             record.method_original = sent
         excluded_path = self._exclusion.path
         if excluded_path is not None and excluded_path(identity.path_of(environ)):
-            record.excluded = True
+            record.excluded, record.observed_app = True, None
         elif parent is not None and parent.environ is environ:
             record.request_id = parent.request_id  # one request, handed on by a dispatcher
             self.guard.each("open", self._open, record)
@@ -123,7 +123,7 @@ class Pipeline:
         record.started = True
         record.endpoint = endpoint
         if endpoint is not None and self._exclusion.covers(self.app, endpoint):
-            record.excluded = True
+            record.excluded, record.observed_app = True, None
             self.guard.each("abandon", self._abandon, record)
             return
         if rule is not None:
@@ -157,12 +157,12 @@ class Pipeline:
     def finish(self, record: RequestRecord) -> None:
         """End the request, once: its body is sent, has failed or was given up."""
         if record.duration_ns is None:
-            record.duration_ns = time.perf_counter_ns() - record.started_ns
+            record.end(time.perf_counter_ns())
             self._finish_all(record)
 
     def drop(self, record: RequestRecord) -> None:
         """End the request of a body that was thrown away unread; the sinks are told at the next request or scrape."""
-        record.duration_ns = time.perf_counter_ns() - record.started_ns
+        record.end(time.perf_counter_ns())
         self._dropped.append(record)
 
     def finish_dropped(self) -> None:
@@ -182,7 +182,8 @@ class Pipeline:
             record.error_type = error_type_of(record.errors[0])
         elif record.status is not None and record.status >= SERVER_ERROR:
             record.error_type = str(record.status)
-        self.end_renders(record, None)
+        if record.renders:
+            self.end_renders(record, None)
         self.guard.each("finish", self._finish, record)
         record.parent = None
 
@@ -204,13 +205,20 @@ class Pipeline:
         """An application context was pushed (+1) or popped (-1) outside of an observed request."""
         self.guard.each("context", self._context, self.app_name, change)
 
+    def count_signals(self, record: RequestRecord) -> None:
+        """Count the signals that a long request has sent so far, so that it does not keep them all."""
+        record.contexts_before = record.open_contexts
+        sent, record.signals = record.signals, []
+        for signal in sent:
+            self.signal(signal)
+
     def signal(self, signal: str) -> None:
         """A lifecycle signal was sent outside an observed request."""
         self.guard.each("signal", self._signal, self.app_name, signal)
 
 
 def _stage(sinks: Iterable[Any], stage: str) -> Stage:
-    methods = [(sink, getattr(sink, stage, None)) for sink in sinks]
+    methods = [(sink, getattr(sink, stage, None)) for sink in sinks if stage not in getattr(sink, "skips", ())]
     inherited = getattr(Sink, stage)
     return tuple(
         (getattr(sink, "name", "") or type(sink).__name__, method)

@@ -19,9 +19,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import ClosingIterator
 
 from .pipeline import EXTENSION
-from .record import current_record
 from .record import EventRecord
 from .record import PendingRender
+from .record import record_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,9 @@ MAX_SIGNALS_HELD = 256
 MAX_PENDING_RENDERS = 64
 """Renders that have begun and not ended: beyond these the oldest one is taken to have ended."""
 
+APPCONTEXT_PUSHED, APPCONTEXT_POPPED = "appcontext_pushed", "appcontext_popped"
+CONTEXT_CHANGES = {APPCONTEXT_PUSHED: +1, APPCONTEXT_POPPED: -1}
+
 renders_outside: ContextVar[tuple[PendingRender, ...]] = ContextVar(
     "flask_signal_observability.renders_outside", default=()
 )
@@ -49,7 +52,10 @@ def request_started(pipeline: Pipeline, record: RequestRecord | None, payload: d
     if record is not None and not record.started and not record.excluded:
         request = flask.request._get_current_object()  # type: ignore[attr-defined]  # one proxy read, not three
         rule = request.url_rule
-        pipeline.start(record, request.endpoint, None if rule is None else rule.rule)
+        if rule is None:
+            pipeline.start(record, None, None)
+        else:
+            pipeline.start(record, rule.endpoint, rule.rule)
 
 
 def request_finished(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
@@ -126,24 +132,21 @@ def message_flashed(pipeline: Pipeline, record: RequestRecord | None, payload: d
     pipeline.event(EventRecord("message_flashed", pipeline.app_name, fields, time.time_ns(), pipeline.app), record)
 
 
-def appcontext_pushed(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
-    """One application context more."""
-    if record is None:
-        pipeline.context(+1)
-    else:
-        record.open_contexts += 1
+def _counting_receiver(name: str) -> Callable[..., None]:
+    """Return the Blinker receiver for a signal of which nothing is told but that it was sent."""
 
+    def receive(app: flask.Flask, /, **_: Any) -> None:
+        # The hot path: three of these run in every request.
+        record = record_here()
+        if record is not None and record.observed_app is app:
+            record.signals.append(name)
+            if len(record.signals) >= MAX_SIGNALS_HELD:
+                record.pipeline.count_signals(record)
+        else:
+            _elsewhere(name, app, record)
 
-def appcontext_popped(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
-    """One application context less."""
-    if record is None:
-        pipeline.context(-1)
-    else:
-        record.open_contexts -= 1
-
-
-def appcontext_tearing_down(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
-    """Counted, like every signal; there is nothing else to do."""
+    receive.__name__ = receive.__qualname__ = name
+    return receive
 
 
 def _receiver(act: Act) -> Callable[..., None]:
@@ -152,22 +155,16 @@ def _receiver(act: Act) -> Callable[..., None]:
 
     def receive(app: flask.Flask, /, **payload: Any) -> None:
         pipeline: Pipeline
-        record = current_record.get()
-        if record is not None and record.app is app and record.duration_ns is None:
+        record = record_here()
+        if record is not None and record.observed_app is app:
             pipeline = record.pipeline
-            if record.excluded and act not in SEEN_WHEN_EXCLUDED:
-                return
-            if len(record.signals) < MAX_SIGNALS_HELD:
-                record.signals.append(name)
-            else:
-                pipeline.signal(name)
-            if act is appcontext_tearing_down:
-                return  # there is nothing to do in a request
-        elif record is not None and record.app is app and record.open_contexts > 0 and act is appcontext_popped:
-            # Pushed while the request was open, and popped after it: it went with the request.
-            record.open_contexts -= 1
-            record.pipeline.signal(name)
-            return
+            record.signals.append(name)
+            if len(record.signals) >= MAX_SIGNALS_HELD:
+                pipeline.count_signals(record)
+        elif record is not None and record.app is app and record.duration_ns is None:  # excluded
+            if act is not got_request_exception:
+                return  # it still writes the error journal
+            pipeline = record.pipeline
         else:
             record, pipeline = None, app.extensions[EXTENSION]
             pipeline.signal(name)
@@ -178,14 +175,28 @@ def _receiver(act: Act) -> Callable[..., None]:
     return receive
 
 
-SEEN_WHEN_EXCLUDED = {got_request_exception}
-"""An excluded request still writes the error journal."""
+def _elsewhere(name: str, app: flask.Flask, record: RequestRecord | None) -> None:
+    """Count a signal that is not about an open request of this app."""
+    pipeline: Pipeline = app.extensions[EXTENSION]
+    if record is not None and record.app is app:
+        if record.duration_ns is None:
+            return  # excluded
+        if name == APPCONTEXT_POPPED and record.open_contexts > 0:
+            # Pushed while the request was open, and popped after it: it went with the request.
+            record.contexts_before -= 1
+            pipeline.signal(name)
+            return
+    pipeline.signal(name)
+    change = CONTEXT_CHANGES.get(name)
+    if change is not None:
+        pipeline.context(change)
+
 
 CONTEXT_SIGNALS = {
     signals.request_tearing_down: _receiver(request_tearing_down),
-    signals.appcontext_tearing_down: _receiver(appcontext_tearing_down),
-    signals.appcontext_pushed: _receiver(appcontext_pushed),
-    signals.appcontext_popped: _receiver(appcontext_popped),
+    signals.appcontext_tearing_down: _counting_receiver("appcontext_tearing_down"),
+    signals.appcontext_pushed: _counting_receiver(APPCONTEXT_PUSHED),
+    signals.appcontext_popped: _counting_receiver(APPCONTEXT_POPPED),
 }
 
 REQUEST_SIGNALS = {
@@ -210,7 +221,7 @@ def observe_handled_exceptions(app: flask.Flask) -> None:
         error = arguments[-1]
         if not isinstance(error, HTTPException):
             pipeline: Pipeline = app.extensions[EXTENSION]
-            record = current_record.get()
+            record = record_here()
             if record is not None and record.app is app and not record.excluded:
                 event = EventRecord("handled_exception", pipeline.app_name, {}, time.time_ns(), app, error=error)
                 pipeline.event(event, record)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
 
-__all__ = ["EventRecord", "PendingRender", "RequestRecord", "Sink", "current_record", "error_type_of"]
+__all__ = ["EventRecord", "PendingRender", "RequestRecord", "Sink", "current_record", "error_type_of", "record_here"]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -37,8 +37,12 @@ class RequestRecord:
     """The app's :class:`~flask_signal_observability.pipeline.Pipeline`."""
     parent: RequestRecord | None = None
     """The observed request that this one was made in, if any."""
+    observed_app: Any = None
+    """``app`` while its signals are about this request: None once it is over, or turned out to be excluded."""
     duration_ns: int | None = None
     """Set when the request is finished; until then the request is still running."""
+    ended_unix_ns: int = 0
+    """The start, and the duration added once it is known: by the monotonic clock, so never before the start."""
     excluded: bool = False
     """No sink sees this request."""
     request_id: str | None = None
@@ -77,10 +81,9 @@ class RequestRecord:
     audited: bool = False
     """The request sent ``access_logged`` itself."""
     signals: list[str] = dataclasses.field(default_factory=list)
-    """The lifecycle signals that this request sent, in their order."""
-    open_contexts: int = 0
-    """Application contexts pushed and not popped while this record was current. A teardown function that raises keeps
-    Flask 3.1 from sending appcontext_popped: what is left when the request is over is no longer counted."""
+    """The lifecycle signals that this request sent, in their order; the newest ones, where they are very many."""
+    contexts_before: int = 0
+    """Application contexts that were open before ``signals`` begins."""
     renders: tuple[PendingRender, ...] = ()
     """Renders that began and did not end yet, the innermost last."""
     annotations: Mapping[str, Any] | None = None
@@ -104,6 +107,10 @@ class RequestRecord:
     state: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What a sink keeps for this request, under its name."""
 
+    def __post_init__(self) -> None:
+        self.observed_app = self.app
+        self.ended_unix_ns = self.started_unix_ns
+
     def describe(self) -> None:
         """Read from the environ what it says *now*: a ProxyFix inside the boundary may have changed it since."""
         self.reader(self)
@@ -119,9 +126,20 @@ class RequestRecord:
         return (self.duration_ns or 0) / 1e9
 
     @property
-    def ended_unix_ns(self) -> int:
-        """Unix time of the end: the start, and the monotonic duration added, so that it is never before the start."""
-        return self.started_unix_ns + (self.duration_ns or 0)
+    def open_contexts(self) -> int:
+        """Application contexts pushed and not popped while this record was current.
+
+        A teardown function that raises keeps Flask 3.1 from sending appcontext_popped: what is left when the request is
+        over is no longer counted.
+        """
+        signals = self.signals
+        return self.contexts_before + signals.count("appcontext_pushed") - signals.count("appcontext_popped")
+
+    def end(self, ended_ns: int) -> None:
+        """Set the end; from here on no signal is about this request."""
+        self.duration_ns = duration_ns = ended_ns - self.started_ns
+        self.ended_unix_ns = self.started_unix_ns + duration_ns
+        self.observed_app = None
 
 
 @dataclasses.dataclass
@@ -178,6 +196,8 @@ class Sink:
     name: str = ""
     sees_excluded_errors: bool = False
     """Whether an unhandled error of an excluded request is told to :meth:`event` all the same."""
+    skips: frozenset[str] = frozenset()
+    """Stages at which this sink, as it is configured, has nothing to do: they then cost nothing."""
 
     def open(self, record: RequestRecord) -> None:
         """A request came in: only its method, path, clock and id are known."""
@@ -215,6 +235,10 @@ class Sink:
 
 current_record: ContextVar[RequestRecord | None] = ContextVar("flask_signal_observability.record", default=None)
 """The request that is being served here; set and reset by the boundary alone."""
+
+
+record_here = current_record.get
+"""Returns the request that is being served here. Bound once: a method of a built-in is made anew at every look."""
 
 
 def error_type_of(error: BaseException) -> str:

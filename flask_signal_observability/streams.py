@@ -50,9 +50,6 @@ class LogStream:
             with _lock:
                 _write(stream, line)
 
-    # structlog calls the method that is named like the level.
-    debug = info = warning = error = critical = write
-
     @property
     def is_terminal(self) -> bool:
         """Whether a person is likely to read along."""

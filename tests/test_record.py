@@ -52,7 +52,7 @@ def test_a_request_that_is_running_has_no_duration_and_ends_where_it_began() -> 
 
 def test_the_end_is_the_start_and_the_duration() -> None:
     record = make_record()
-    record.duration_ns = 1_500_000_000
+    record.end(record.started_ns + 1_500_000_000)
     assert record.duration_seconds == 1.5
     assert record.ended_unix_ns == STARTED_UNIX_NS + 1_500_000_000
 

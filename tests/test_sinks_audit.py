@@ -65,7 +65,7 @@ def failure(error):
 
 def request(**attributes):
     record = RequestRecord(None, "shop", {}, "GET", NS - 5_000_000, 0, lambda record: None)
-    record.duration_ns = 5_000_000
+    record.end(5_000_000)
     for name, value in attributes.items():
         setattr(record, name, value)
     return record

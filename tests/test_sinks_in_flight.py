@@ -82,7 +82,7 @@ def test_the_label_of_a_request_is_what_it_came_with_whatever_becomes_of_its_env
 def test_contexts_are_those_of_open_requests_and_those_outside() -> None:
     app = AppInFlight()
     record = a_record()
-    record.open_contexts = 2
+    record.contexts_before = 2
     app.enter(record)
     app.add_contexts(+1)
     assert app.contexts() == 3

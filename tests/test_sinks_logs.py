@@ -49,6 +49,8 @@ def request(**known):
     record = RequestRecord(None, "shop", {}, "GET", STARTED_NS, 0, lambda record: None)
     for name, value in {"path": "/items/7", "status": 200, "duration_ns": 1_500_000, **IDS, **known}.items():
         setattr(record, name, value)
+    if record.duration_ns is not None:
+        record.end(record.duration_ns)
     return record
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditSink"]
 
+ANONYMOUS, UNKNOWN = "anonymous", "-"
+
 
 class AuditSink(Sink):
     """Writes a line for every ``access_logged``, for every request where ``audit_requests`` is on, and for every error.
@@ -48,6 +50,8 @@ class AuditSink(Sink):
         self._app_repr = app_repr
         self._message = config.exception_message
         self._audit_requests = config.audit_requests
+        if not config.audit_requests:
+            self.skips = frozenset({"finish"})
         self._audit = AppendFile(config.audit_path, on_lost=self._lines_lost)
         self._journal = AppendFile(config.error_journal_path, on_lost=partial(self._tell, config.error_journal_path))
 
@@ -76,7 +80,10 @@ class AuditSink(Sink):
         outcome = "lost"
         try:
             line = format_access(
-                unix_ns=unix_ns, user=_or(user, "anonymous"), address=_or(address, "-"), path=_or(path, "-")
+                unix_ns=unix_ns,
+                user=ANONYMOUS if user is None else str(user) or ANONYMOUS,
+                address=UNKNOWN if address is None else str(address) or UNKNOWN,
+                path=UNKNOWN if path is None else str(path) or UNKNOWN,
             )
             self._audit.write(f"{line}\n".encode())
             outcome = "written"
@@ -93,8 +100,3 @@ class AuditSink(Sink):
     def _tell(self, path: str, lines: int) -> None:
         lost = FileNotFoundError(f"{path} was deleted, and up to {lines} lines with it; rename it to rotate it")
         self._guard.failed(self.name, "write", lost)
-
-
-def _or(value: object, unknown: str) -> str:
-    """Return ``value`` as text: a user may be an integer, and nothing at all would leave a hole in the line."""
-    return (str(value) if value is not None else "") or unknown

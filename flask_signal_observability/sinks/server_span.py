@@ -11,6 +11,7 @@ compares every span with the SDK's own. Where one of the names is missing, :func
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace import Status
@@ -32,7 +36,8 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     Attributes = dict[str, AttributeValue]
-    Starter = Callable[[str, Context, Attributes, int], trace.Span]
+    Started = tuple[trace.Span, int, int, bool]
+    Starter = Callable[[str, Context, Attributes, int], Started]
 
 __all__ = ["ServerSpan", "make_starter"]
 
@@ -49,9 +54,11 @@ NEEDED = (
 )
 """What is read from the SDK's Tracer; there since opentelemetry-sdk 1.45."""
 
+# A member of an enumeration is looked up at length (CPython 3.11).
+SERVER = SpanKind.SERVER
+SAMPLED, DROPPED = Decision.RECORD_AND_SAMPLE, Decision.DROP
 UNSET = Status(StatusCode.UNSET)
 
-STRING = frozenset({str})
 PLAIN = frozenset({str, int, float, bool})
 """Types whose values the SDK takes as they are."""
 
@@ -66,7 +73,8 @@ FLAGS = {
 def make_starter(tracer: trace.Tracer) -> Starter:
     """Return the function that starts a SERVER span of a name, parent context, attributes and start in Unix ns.
 
-    The attributes are the caller's to give away, and hold strings, numbers and lists of strings only.
+    It returns the span, its trace id and span id, both 0 where it has none, and whether it is sampled. The attributes
+    are the caller's to give away, and hold strings, numbers and lists of strings only.
     """
     if (
         type(tracer) is sdk.Tracer
@@ -76,43 +84,73 @@ def make_starter(tracer: trace.Tracer) -> Starter:
     ):
         return _sdk_starter(tracer)
 
-    def start(name: str, parent: Context, attributes: Attributes, start_unix_ns: int) -> trace.Span:
-        return tracer.start_span(name, parent, SpanKind.SERVER, attributes, start_time=start_unix_ns)
+    def start(name: str, parent: Context, attributes: Attributes, start_unix_ns: int) -> Started:
+        return _started(tracer.start_span(name, parent, SERVER, attributes, start_time=start_unix_ns))
 
     return start
 
 
+def _started(span: trace.Span) -> Started:
+    context = span.get_span_context()
+    return (
+        (span, context.trace_id, context.span_id, context.trace_flags.sampled)
+        if context.is_valid
+        else (span, 0, 0, False)
+    )
+
+
 def _sdk_starter(tracer: Any) -> Starter:
-    def start(name: str, parent_context: Context, attributes: Attributes, start_unix_ns: int) -> trace.Span:
+    room = _room_of(tracer._span_limits)
+    on_start = tracer.span_processor.on_start
+
+    def start(name: str, parent_context: Context, attributes: Attributes, start_unix_ns: int) -> Started:
         # The hot path, and the SDK's Tracer.start_span line by line but for the class of the span.
         parent: SpanContext | None = trace.get_current_span(parent_context).get_span_context()
         if not tracer._is_enabled():
-            return trace.NonRecordingSpan(parent)  # type: ignore[arg-type]
+            return _started(trace.NonRecordingSpan(parent))  # type: ignore[arg-type]
         ids = tracer.id_generator
         if parent is None or not parent.is_valid:
             parent, trace_id, random = None, ids.generate_trace_id(), bool(ids.is_trace_id_random())
         else:
             trace_id, random = parent.trace_id, parent.trace_flags.random_trace_id
-        result = tracer.sampler.should_sample(parent_context, trace_id, name, SpanKind.SERVER, attributes, ())
-        context = SpanContext(
-            trace_id,
-            ids.generate_span_id(),
-            is_remote=False,
-            trace_flags=FLAGS[result.decision.is_sampled(), random],
-            trace_state=result.trace_state,
-        )
-        record_end_metrics = tracer._tracer_metrics.start_span(parent, result.decision)
-        if not result.decision.is_recording():
-            return trace.NonRecordingSpan(context)
-        span = ServerSpan(tracer, name, context, parent, record_end_metrics)
-        sampled = result.attributes or {}
-        # A sampler may have put anything there.
-        add = span.add_own if STRING.issuperset(map(type, sampled)) else span.set_attributes
-        add(sampled)
-        span.start(start_unix_ns, parent_context)
-        return span
+        sampler = tracer.sampler
+        given: Mapping[str, AttributeValue] | None = attributes
+        if parent is None and (sampler is DEFAULT_ON or sampler is ALWAYS_ON):
+            decision: Any = SAMPLED  # known without asking
+            trace_state = None
+        else:
+            result = sampler.should_sample(parent_context, trace_id, name, SERVER, attributes, ())
+            decision, given, trace_state = result.decision, result.attributes, result.trace_state
+        sampled = decision is SAMPLED
+        span_id = ids.generate_span_id()
+        flags = FLAGS[sampled, random]
+        context = SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=trace_state)
+        record_end_metrics = tracer._tracer_metrics.start_span(parent, decision)
+        if decision is DROPPED:
+            return trace.NonRecordingSpan(context), trace_id, span_id, sampled
+        span = ServerSpan(tracer, name, context, parent, record_end_metrics, room)
+        if (
+            (given is attributes or given == attributes)  # a sampler may have put anything there
+            and len(attributes) <= room
+            and PLAIN.issuperset(map(type, attributes.values()))
+            and "" not in attributes
+        ):
+            span._attributes = OwnAttributes(attributes)
+        elif given:
+            span.set_attributes(given)
+        span._start_time = start_unix_ns
+        on_start(span, parent_context=parent_context)
+        return span, trace_id, span_id, sampled
 
     return start
+
+
+def _room_of(limits: Any) -> int:
+    """Return how many attributes the limits leave without a look at any value."""
+    if limits.max_span_attribute_length is not None:
+        return 0
+    room: int | None = limits.max_span_attributes
+    return sys.maxsize if room is None else room
 
 
 class OwnAttributes(dict[str, Any]):
@@ -122,52 +160,78 @@ class OwnAttributes(dict[str, Any]):
 
 
 class ServerSpan(sdk.Span):
-    """The SDK's span, with a way in for attributes that are known to be clean."""
+    """The SDK's span, with a way in for attributes that are known to be clean.
 
-    def __init__(  # a test holds it against what the SDK's own __init__ sets
+    A test holds it against what the SDK's own ``__init__`` sets.
+    """
+
+    def __init__(
         self,
         tracer: Any,
         name: str,
         context: SpanContext,
         parent: SpanContext | None,
         record_end_metrics: Callable[[], None],
+        room: int,
     ) -> None:
+        # All of it on the instance: what lies on the class is looked up at length (CPython 3.11).
         self._name = name
         self._context = context
         self._parent = parent
-        self._kind = SpanKind.SERVER
+        self._kind = SERVER
         self._resource = tracer.resource
         self._instrumentation_info = tracer.instrumentation_info
         self._instrumentation_scope = tracer._instrumentation_scope
         self._sampler = tracer.sampler
         self._trace_config = None
         self._span_processor = tracer.span_processor
-        self._limits = limits = tracer._span_limits
+        self._limits = tracer._span_limits
         self._record_exception = self._set_status_on_exception = True
         self._record_end_metrics = record_end_metrics
         self._lock = threading.Lock()
         self._events: Any = ()
         self._links: Any = ()
         self._status = UNSET
-        self._start_time = self._end_time = None
-        self._room = 0 if limits.max_span_attribute_length is not None else limits.max_span_attributes
+        self._start_time: int | None = None
+        self._end_time: int | None = None
+        self._room = room
         self._attributes: Any = OwnAttributes()
 
     def add_own(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """Set attributes of which the caller knows that their keys are strings."""
+        """Set attributes of which the caller knows that their keys are text."""
         with self._lock:
             own = self._attributes
             if (
                 type(own) is OwnAttributes
                 and self._end_time is None
-                and (self._room is None or len(own) + len(attributes) <= self._room)
+                and len(own) + len(attributes) <= self._room
                 and PLAIN.issuperset(map(type, attributes.values()))
                 and "" not in attributes
-                and (not own or own.keys().isdisjoint(attributes))  # the SDK moves what is set again to the end
+                and own.keys().isdisjoint(attributes)  # the SDK moves what is set again to the end
             ):
                 own.update(attributes)
                 return
         self.set_attributes(attributes)
+
+    def _readable_span(self) -> sdk.ReadableSpan:
+        # What the SDK's own does with thirteen arguments.
+        span = sdk.ReadableSpan.__new__(sdk.ReadableSpan)
+        span.__dict__ = {
+            "_name": self._name,
+            "_context": self._context,
+            "_kind": self._kind,
+            "_instrumentation_info": self._instrumentation_info,
+            "_instrumentation_scope": self._instrumentation_scope,
+            "_parent": self._parent,
+            "_start_time": self._start_time,
+            "_end_time": self._end_time,
+            "_attributes": self._attributes,
+            "_events": self._events,
+            "_links": self._links,
+            "_resource": self._resource,
+            "_status": self._status,
+        }
+        return span
 
     @property
     def attributes(self) -> Any:
