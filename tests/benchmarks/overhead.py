@@ -1,168 +1,177 @@
-"""Print what observing a small JSON view costs, in instructions a request: bare Flask, this package, the peers' stack.
+"""What observing a request costs: bare Flask, this package, and the tools that people use today, side by side.
 
-usage: python tests/benchmarks/overhead.py [--requests N]
-
-Instructions are counted by callgrind (Debian's package valgrind), as the difference of two runs of one process that
-serve a different number of requests: they repeat where time on a shared machine swings by two. The peers come with
-pip install -e ".[bench]"; everything is sampled, nothing is exported.
+It installs nothing. The peers and gunicorn come with  pip install -e ".[bench]" , valgrind and wrk from Debian.
+Nothing is exported; records and audit lines go to files in a temporary directory.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import shutil
-import subprocess
+import runpy
 import sys
-import tempfile
-import time
-from datetime import datetime
-from datetime import timezone
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 from typing import TYPE_CHECKING
 
-from flask import Flask
-from flask import g
-from flask import request
-from flask import request_finished
-from werkzeug.test import create_environ
+import callgrind
+import memory
+import peers
+import plot
+import start
+import throughput
+import timing
+from process import MissingError
+from stacks import BARE
+from stacks import PEER_STACKS
+from stacks import PEERS
+from stacks import STACKS
+from table import as_json
+from table import as_markdown
+from views import VIEWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-WARM_UP = 100
+    from table import Report
+
+EXAMPLES = """
+examples:
+  python tests/benchmarks/overhead.py                               # CPU time, every stack and view: two minutes
+  python tests/benchmarks/overhead.py --stacks 'ours*' --views json --rounds 50
+  python tests/benchmarks/overhead.py --instructions --requests 300 # what repeats: a minute a stack
+  python tests/benchmarks/overhead.py --http --rounds 20            # gunicorn and wrk
+  python tests/benchmarks/overhead.py --memory                      # bytes that stay after 50 000 requests
+  python tests/benchmarks/overhead.py --start                       # import and init_app
+  python tests/benchmarks/overhead.py --views json --plot cost.svg  # a picture beside the table
+  python tests/benchmarks/overhead.py --scrape --help               # /metrics, by scrape.py
+"""
+
+SCRAPE = Path(__file__).with_name("scrape.py")
+HTTP_STACKS = (BARE, "ours", PEERS)
+MEMORY_STACKS = (BARE, "ours")
 
 
-def bare(app: Flask) -> None:
-    """Flask alone."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if "--scrape" in arguments:
+        return scrape([argument for argument in arguments if argument != "--scrape"])
+    options = parse(arguments)
+    try:
+        if not options.start:
+            check_peers(options.stacks)
+        report = measure(options)
+        if options.plot:
+            plot.draw(report, options.plot)
+    except MissingError as missing:
+        print(missing, file=sys.stderr)
+        return 2
+    print(as_json(report) if options.json else as_markdown(report))
+    return 0
 
 
-def ours(app: Flask) -> None:
-    """This package, all four outputs."""
-    from flask_signal_observability import Observability
-
-    Observability(app, audit_requests=True, log_stream="records.jsonl", log_format="json", tracer_provider=provider())
-
-
-def peers(app: Flask) -> None:
-    """What PEERS calls the usual stack: three libraries, and the audit receiver that this project grew from."""
-    import orjson
-    import structlog
-    from opentelemetry import trace
-    from opentelemetry.instrumentation.flask import FlaskInstrumentor
-    from prometheus_flask_exporter import PrometheusMetrics
-
-    trace.set_tracer_provider(provider())
-    FlaskInstrumentor().instrument_app(app)
-    PrometheusMetrics(app, group_by="url_rule")
-    log = structlog.wrap_logger(
-        structlog.BytesLogger(Path("records.jsonl").open("ab", buffering=0)),  # noqa: SIM115 - as long as the process
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(serializer=orjson.dumps),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(20),
+def measure(options: argparse.Namespace) -> Report:
+    """Run the chosen mode."""
+    stacks, views = options.stacks, options.views
+    if options.http:
+        seconds, rounds = options.seconds, options.rounds or 10
+        return throughput.measure(stacks, (views or ["json"])[0], rounds=rounds, seconds=seconds, tell=tell)
+    if options.memory:
+        return memory.measure(stacks, views or list(VIEWS), requests=options.requests or 50_000, tell=tell)
+    if options.start:
+        return start.measure(rounds=options.rounds or 10, tell=tell)
+    if options.instructions:
+        requests, jobs = options.requests or 500, options.jobs
+        return callgrind.measure(stacks, views or ["json"], requests=requests, jobs=jobs, tell=tell)
+    return timing.measure(
+        stacks, views or list(VIEWS), rounds=options.rounds or 25, requests=options.requests or 50, tell=tell
     )
 
-    @app.before_request
-    def start() -> None:
-        g.started = time.perf_counter()
 
-    @app.after_request
-    def tell(response: Any) -> Any:
-        context = trace.get_current_span().get_span_context()
-        log.info(
-            "request",
-            method=request.method,
-            path=request.path,
-            endpoint=request.endpoint,
-            status=response.status_code,
-            duration=time.perf_counter() - g.started,
-            client=request.remote_addr,
-            trace_id=f"{context.trace_id:032x}",
-            span_id=f"{context.span_id:016x}",
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--instructions", action="store_true", help="callgrind's counts in place of CPU time")
+    mode.add_argument("--http", action="store_true", help="requests a second and latency of one view: gunicorn and wrk")
+    mode.add_argument("--memory", action="store_true", help="bytes that a request keeps after it ended")
+    mode.add_argument("--start", action="store_true", help="time of the import and of init_app")
+    mode.add_argument("--scrape", action="store_true", help="time of /metrics; what else is said is for scrape.py")
+    parser.add_argument(
+        "--stacks",
+        type=lambda text: names(text, STACKS),
+        metavar="A,B",
+        help=f"{BARE} and these of {', '.join(STACKS)}; * as in a shell (all; {', '.join(HTTP_STACKS)} with --http)",
+    )
+    parser.add_argument(
+        "--views",
+        type=lambda text: names(text, VIEWS),
+        metavar="A,B",
+        help=f"these of {', '.join(VIEWS)} (all; json with --instructions and --http)",
+    )
+    parser.add_argument("--requests", type=positive, metavar="N", help="at a time (50; 500, 50000 with --memory)")
+    parser.add_argument("--rounds", type=positive, metavar="N", help="how often (25; 10 with --http and --start)")
+    parser.add_argument("--seconds", type=positive, default=1, metavar="N", help="of each round with --http (1)")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="processes at a time, --instructions (1)")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a Markdown table")
+    parser.add_argument("--plot", type=picture, metavar="FILE", help="also draw it, as .svg or .png (matplotlib)")
+    options = parser.parse_args(arguments)
+    if options.plot and (options.memory or options.start):
+        parser.error("--plot draws what a request costs; --memory and --start have no picture")
+    chosen = options.stacks or (HTTP_STACKS if options.http else MEMORY_STACKS if options.memory else STACKS)
+    options.stacks = [stack for stack in STACKS if stack in chosen or stack == BARE]
+    return options
+
+
+def names(text: str, known: Iterable[str]) -> list[str]:
+    """Return the names that match one of these patterns; each must match one."""
+    patterns = text.split(",")
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in known):
+            raise argparse.ArgumentTypeError(f"{pattern!r} is none of {', '.join(known)}")
+    return [name for name in known if any(fnmatch(name, pattern) for pattern in patterns)]
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in {".svg", ".png"}:
+        raise argparse.ArgumentTypeError(f"{text!r} ends neither in .svg nor in .png")
+    return path
+
+
+def check_peers(stacks: Sequence[str]) -> None:
+    """Raise if one of these stacks is not installed."""
+    needed = [stack for stack in stacks if stack in PEER_STACKS]
+    missing = peers.missing()
+    if needed and missing:
+        raise MissingError(
+            f"{', '.join(missing)} is missing, which {', '.join(needed)} need: "
+            """pip install -e ".[bench]", or leave the peers out: --stacks 'ours*'"""
         )
-        return response
-
-    @request_finished.connect_via(app)
-    def persist(sender: Flask, **_: object) -> None:
-        now = datetime.now(timezone.utc).isoformat()
-        client = request.headers.get("X-Forwarded-For", request.remote_addr)
-        with Path("access_audit.log").open("a") as file:
-            file.write(f"[{now}] {getattr(g, 'current_user', 'anonymous')}@{client} accessed {request.path}\n")
-
-    app.extensions["benchmark"] = persist  # Blinker holds it weakly
 
 
-def provider() -> Any:
-    """Return a TracerProvider that samples everything and hands it to a processor that does nothing."""
-    from opentelemetry.sdk.trace import SpanProcessor
-    from opentelemetry.sdk.trace import TracerProvider
-
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(type("Nothing", (SpanProcessor,), {})())
-    return provider
+def tell(progress: str) -> None:
+    """Say on standard error what is being done; on a terminal in one line, which the table takes the place of."""
+    before, after = ("\r\033[K", "\r") if sys.stderr.isatty() else ("", "\n")
+    print(f"{before}{progress} …", end=after, file=sys.stderr, flush=True)
 
 
-STACKS: dict[str, Callable[[Flask], None]] = {"bare": bare, "ours": ours, "peers": peers}
-
-
-def serve(stack: str, requests: int) -> None:
-    """Serve so many requests as a server would."""
-    app = Flask("shop")
-    app.add_url_rule("/api/item/<int:number>", view_func=lambda number: {"id": number, "name": "thing", "price": 12.5})
-    STACKS[stack](app)
-    environ = create_environ("/api/item/7", headers={"User-Agent": "benchmark/1"})
-    for _ in range(requests):
-        body = app(dict(environ), lambda status, headers, exc_info=None: lambda data: None)
-        for _ in body:
-            pass
-        body.close()  # type: ignore[attr-defined]
-
-
-def instructions(stack: str, requests: int) -> int:
-    """Return what callgrind counts of a process that serves so many requests."""
-    with tempfile.TemporaryDirectory() as directory:
-        done = subprocess.run(
-            [
-                *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable),
-                *(str(Path(__file__).resolve()), "--serve", stack, "--requests", str(requests)),
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=directory,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-        )
-    (collected,) = re.findall(r"Collected : (\d+)", done.stderr)
-    return int(collected)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=500, help="requests counted for each stack (default: 500)")
-    parser.add_argument("--serve", choices=STACKS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve(options.serve, options.requests)
-        return
-    if shutil.which("valgrind") is None:
-        parser.exit(2, "valgrind is missing: apt-get install valgrind\n")
-    counts = {}
-    for stack in STACKS:
-        print(f"counting {stack} …", file=sys.stderr)
-        more = instructions(stack, WARM_UP + options.requests)
-        counts[stack] = (more - instructions(stack, WARM_UP)) // options.requests
-    over = {stack: count - counts["bare"] for stack, count in counts.items()}
-    print(f"{'stack':8}{'instructions a request':>24}{'over bare Flask':>18}{'of the peers':>14}")
-    for stack, count in counts.items():
-        print(f"{stack:8}{count:24,}{over[stack]:18,}{over[stack] / over['peers']:14.3f}")
+def scrape(arguments: list[str]) -> int:
+    """Run scrape.py with the other arguments."""
+    if not SCRAPE.exists():
+        print(f"there is no {SCRAPE.name} beside {Path(__file__).name}", file=sys.stderr)
+        return 2
+    sys.argv = [str(SCRAPE), *arguments]
+    runpy.run_path(str(SCRAPE), run_name="__main__")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
