@@ -22,6 +22,8 @@ from werkzeug.serving import make_server
 from werkzeug.serving import WSGIRequestHandler
 from werkzeug.wrappers import Response
 
+from .metrics_store.store import MetricsStore
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
@@ -61,6 +63,9 @@ FORMATS = (TEXT_0_0_4, OPENMETRICS, TEXT_1_0_0)
 
 ESCAPINGS = (openmetrics.ALLOWUTF8, openmetrics.UNDERSCORES, openmetrics.DOTS, openmetrics.VALUES)
 """https://prometheus.io/docs/instrumenting/escaping_schemes/"""
+
+LEGACY_NAMES_AS_THEY_ARE = frozenset({openmetrics.ALLOWUTF8, openmetrics.UNDERSCORES})
+"""The schemes that change none of our names."""
 
 
 class Exposition:
@@ -116,11 +121,21 @@ class Exposition:
     def _write(self, format_: Format, escaping: str, names: AbstractSet[str] | None) -> bytes:
         """Write each family on its own: one that cannot be written takes no other with it."""
         parts: list[bytes] = []
+        ours_escape_nothing = escaping in LEGACY_NAMES_AS_THEY_ARE
         for collector in collectors_of(self._registry, names):
+            if isinstance(collector, MetricsStore) and names is None and ours_escape_nothing:
+                parts += self._write_ours(collector, format_)
+                continue
             for family in self._guard.call("metrics", "collect", _collect, collector, names, default=()):
                 write = partial(format_.encode, _Families([family]), escaping=escaping)
                 parts.append(self._guard.call("metrics", "encode", write, default=b"").removesuffix(format_.end))
         return b"".join([*parts, format_.end])
+
+    def _write_ours(self, store: MetricsStore, format_: Format) -> Iterable[bytes]:
+        reading = self._guard.call("metrics", "collect", partial(store.read, exemplars=format_ is OPENMETRICS))
+        for family in () if reading is None else store.texts():
+            write = partial(family.write, reading, openmetrics=format_ is OPENMETRICS)
+            yield self._guard.call("metrics", "encode", write, default=b"")
 
 
 def negotiate(accept: str | None) -> tuple[Format, str | None]:
