@@ -141,7 +141,9 @@ class Family:
         with store.lock:
             child = self._children.get(labels)
             if child is None:
-                index = store.append((self.name, *map(utf8, labels)), self.cells, self.slots)
+                index = store.append(
+                    (self.name, *map(utf8, labels)), self.cells, self.slots, gauge=self.kind == "gauge"
+                )
                 child = Histogram(store, index, self.bounds) if self.bounds else Cell(store, index)
                 self._children[labels] = child
             return child

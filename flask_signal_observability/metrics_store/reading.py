@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .family import Family
     from .family import Row
     from .segment import Key
+    from .segment import Series
     from .segment import Table
 
 __all__ = ["Exemplar", "HistogramRow", "Plan", "Reading", "Snapshot"]
@@ -31,15 +32,20 @@ class Snapshot(NamedTuple):
     identity: object
     table: Table
     octets: memoryview
+    length: int
+    """How many series it had."""
     alive: bool = True
     """The process is there: its gauges count."""
-    place: int = 0
-    pid: int = 0
+
+    @property
+    def series(self) -> list[Series]:
+        """What it holds; another thread may append meanwhile."""
+        return self.table.series[: self.length]
 
     @property
     def state(self) -> tuple[object, int, bool]:
         """While this stays the same, every series stays where it is."""
-        return self.identity, self.table.committed_words, self.alive
+        return self.identity, self.length, self.alive
 
 
 class Exemplar(NamedTuple):
@@ -87,6 +93,7 @@ class Plan:
     def numbers(self, snapshots: Sequence[Snapshot]) -> list[int]:
         """Add up the segments, cell by cell."""
         columns = [_pick(snapshot, cells) for snapshot, (cells, _) in zip(snapshots, self._columns, strict=True)]
+        columns = [column for column in columns if min(column, default=0) >= 0] or [(0,) * len(self._columns[0][0])]
         return list(map(sum, zip(*columns, strict=True))) if len(columns) > 1 else list(columns[0])
 
     def exemplars(self, snapshots: Sequence[Snapshot]) -> list[Exemplar | None]:
@@ -104,7 +111,7 @@ class Plan:
 
 def _keys(families: Mapping[str, Family], snapshots: Sequence[Snapshot]) -> list[tuple[Key, Family]]:
     """Return what is known to this process: another may run another version for the time of a deployment."""
-    keys = dict.fromkeys(series.key for snapshot in snapshots for series in snapshot.table.series)
+    keys = dict.fromkeys(series.key for snapshot in snapshots for series in snapshot.series)
     known = [(key, families[key[0]]) for key in keys if key[0] in families]
     return [(key, family) for key, family in known if len(key) == 1 + len(family.labels)]
 
@@ -113,11 +120,11 @@ def _columns(
     families: Mapping[str, Family], snapshot: Snapshot, places: Mapping[Key, tuple[int, int]], numbers: int, slots: int
 ) -> tuple[list[int], list[int]]:
     cells, times = [ZERO] * numbers, [ZERO] * slots
-    for series in snapshot.table.series:
+    for series in snapshot.series:
         family = families.get(series.key[0])
         if family is None or series.key not in places or (series.cells, series.slots) != (family.cells, family.slots):
             continue
-        if family.kind == "gauge" and not snapshot.alive:
+        if series.gauge and not snapshot.alive:
             continue
         number, slot = places[series.key]
         cells[number : number + series.cells] = range(series.first_cell, series.first_cell + series.cells)

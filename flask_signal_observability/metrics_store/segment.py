@@ -6,7 +6,7 @@ a total never goes down by the last digit of a float, which Prometheus would tak
 The buffer is a header and then records, each appended once and never moved::
 
     header   magic  version  identity (2)  pid  place  started_unix_ns  committed_bytes  zero  (7 unused)
-    record   words  key_bytes  cells  slots  key, padded  cell …  slot …
+    record   words  key_bytes  cells  slots  gauge  key, padded  cell …  slot …
     slot     unix_ns  value  trace id (2)  span id  unix_ns
 
 A slot holds the last exemplar of a bucket; one whose two times differ was read while it was written, and is none.
@@ -14,6 +14,7 @@ A slot holds the last exemplar of a bucket; one whose two times differ was read 
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import time
@@ -22,7 +23,22 @@ from typing import Protocol
 
 import orjson
 
-__all__ = ["ARCHIVE_PLACE", "SLOT", "SLOT_WORDS", "ZERO", "DamagedError", "Key", "Memory", "Segment", "Series", "Table"]
+__all__ = [
+    "ARCHIVE_PLACE",
+    "FIRST_RECORD",
+    "SLOT",
+    "SLOT_WORDS",
+    "ZERO",
+    "DamagedError",
+    "Key",
+    "MappedFile",
+    "Memory",
+    "Segment",
+    "Series",
+    "Table",
+    "identity_of",
+    "process_of",
+]
 
 Key = tuple[str, ...]
 """The name of a family, and the values of its labels."""
@@ -31,7 +47,8 @@ WORD = 8
 MAGIC = int.from_bytes(b"FSOcells", "big")
 VERSION = 1
 HEADER_WORDS = 16
-RECORD_WORDS = 4
+RECORD_WORDS = 5
+FIRST_RECORD = HEADER_WORDS * WORD
 CHUNK_BYTES = 64 * 1024
 ARCHIVE_PLACE = -1
 
@@ -71,6 +88,18 @@ class Memory:
         return memoryview(self._bytes)
 
 
+class MappedFile:
+    """A file, mapped: what is written is seen by whoever reads it, also after this process was killed."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def grow(self, size: int) -> memoryview:
+        """See :class:`Backing`. Room is taken before it is mapped: writing to a full disk would be a SIGBUS."""
+        os.posix_fallocate(self.descriptor, 0, size)
+        return memoryview(mmap.mmap(self.descriptor, size))
+
+
 class Series(NamedTuple):
     """Where one series is in a segment, in words."""
 
@@ -78,6 +107,8 @@ class Series(NamedTuple):
     first_cell: int
     cells: int
     slots: int
+    gauge: bool
+    """What it says ends with the process."""
 
     @property
     def first_slot(self) -> int:
@@ -104,17 +135,18 @@ class Table:
         committed, odd = divmod(words[_COMMITTED], WORD)
         if odd or not self.committed_words <= committed <= len(words):
             raise DamagedError("not as long as it says")
-        place = self.committed_words
+        appended, place = [], self.committed_words
         while place < committed:
             series, place = _read_record(octets, words, place, committed)
-            self.series.append(series)
+            appended.append(series)
+        self.series += appended
         self.committed_words = committed
 
 
 def _read_record(octets: memoryview, words: memoryview, place: int, committed: int) -> tuple[Series, int]:
     if committed - place < RECORD_WORDS:
         raise DamagedError("a record is cut off")
-    length, key_bytes, cells, slots = words[place : place + RECORD_WORDS]
+    length, key_bytes, cells, slots, gauge = words[place : place + RECORD_WORDS]
     key_words = -(-key_bytes // WORD)
     if min(key_bytes, cells, slots) < 0 or length != RECORD_WORDS + key_words + cells + slots * SLOT_WORDS:
         raise DamagedError("the parts of a record do not add up to it")
@@ -127,7 +159,18 @@ def _read_record(octets: memoryview, words: memoryview, place: int, committed: i
         raise DamagedError("a key is not JSON") from error
     if not isinstance(key, list) or not key or not all(isinstance(part, str) for part in key):
         raise DamagedError("a key is no list of strings")
-    return Series(tuple(key), place + RECORD_WORDS + key_words, cells, slots), place + length
+    return Series(tuple(key), place + RECORD_WORDS + key_words, cells, slots, bool(gauge)), place + length
+
+
+def identity_of(octets: memoryview) -> bytes:
+    """Return what no other segment has."""
+    return bytes(octets[_IDENTITY * WORD : (_IDENTITY + 2) * WORD])
+
+
+def process_of(octets: memoryview) -> tuple[int, int]:
+    """Return the id of the process that writes a segment, and its place."""
+    words = octets.cast("q")
+    return words[_PID], words[_PLACE]
 
 
 class Segment:
@@ -154,7 +197,7 @@ class Segment:
         """How many bytes are used."""
         return self.table.committed_words * WORD
 
-    def append(self, key: Key, cells: int, slots: int) -> Series:
+    def append(self, key: Key, cells: int, slots: int, *, gauge: bool) -> Series:
         """Make room for a series, all zeros, and return where it is.
 
         Raises:
@@ -166,15 +209,20 @@ class Segment:
         length = RECORD_WORDS + key_words + cells + slots * SLOT_WORDS
         self._reserve(place + length)
         start = (place + RECORD_WORDS) * WORD
-        for offset, number in enumerate((length, len(octets), cells, slots)):
+        for offset, number in enumerate((length, len(octets), cells, slots, gauge)):
             self.words[place + offset] = number
         self.octets[start : start + len(octets)] = octets
-        series = Series(key, place + RECORD_WORDS + key_words, cells, slots)
+        series = Series(key, place + RECORD_WORDS + key_words, cells, slots, gauge)
         self.table.series.append(series)
         self.table.committed_words = place + length
         # Last: what is not committed is not there.
         self.words[_COMMITTED] = self.size
         return series
+
+    def continued(self, other: Segment) -> None:
+        """Append the series of another segment in their order, so that each is where it was; with no numbers."""
+        for series in other.table.series:
+            self.append(series.key, series.cells, series.slots, gauge=series.gauge)
 
     def _reserve(self, words: int) -> None:
         if words > len(self.words):

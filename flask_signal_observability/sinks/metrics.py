@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from bisect import bisect_left
 from typing import NamedTuple
 from typing import TYPE_CHECKING
+
+import prometheus_client
 
 from ..catalogue import METRICS
 from ..catalogue import OTHER
@@ -14,6 +17,7 @@ from ..errors import ConfigurationError
 from ..metrics_store.family import Family
 from ..metrics_store.family import MAX_AMOUNT
 from ..metrics_store.segment import SLOT
+from ..metrics_store.sharing import share
 from ..metrics_store.store import MetricsStore
 from ..record import error_type_of
 from ..record import Sink
@@ -56,8 +60,9 @@ MAX_SHAPES = 20_000
 class Families:
     """The catalogue's families in one registry, shared by every app that reports there under its ``flask_app``."""
 
-    def __init__(self, registry: CollectorRegistry, extra_labels: tuple[str, ...]) -> None:
+    def __init__(self, registry: CollectorRegistry, extra_labels: tuple[str, ...], shared: str) -> None:
         self.extra_labels = extra_labels
+        self.shared = shared
         self.store = store = MetricsStore()
         self._families: dict[str, Family] = {}
         overflow: Family | None = None
@@ -73,15 +78,17 @@ class Families:
                 overflow = overflow or family
         self.signals = SignalCounts(store)
         self.in_flight = InFlight(store)
-        self["observability_workers"].child().set(1)
-        self["observability_worker_starts_total"].child().inc()
+        store.presence = [self["observability_workers"].child(), self["observability_worker_starts_total"].child()]
+        for cell in store.presence:
+            cell.set(1)
         registry.register(store)
+        share(store, shared, 0 if registry is prometheus_client.REGISTRY else next(_registries))
 
     def __getitem__(self, name: str) -> Family:
         return self._families[name]
 
     @classmethod
-    def of(cls, registry: CollectorRegistry, extra_labels: tuple[str, ...]) -> Families:
+    def of(cls, registry: CollectorRegistry, extra_labels: tuple[str, ...], shared: str = "off") -> Families:
         """Return the registry's families, registered at the first call.
 
         Raises:
@@ -91,7 +98,7 @@ class Families:
             families = _families_of.get(registry)
             if families is None:
                 try:
-                    families = _families_of[registry] = cls(registry, extra_labels)
+                    families = _families_of[registry] = cls(registry, extra_labels, shared)
                 except ValueError as error:
                     raise ConfigurationError(
                         f"registry={registry!r} already holds metrics of these names: {error}. "
@@ -102,11 +109,18 @@ class Families:
                 f"metric_labels={extra_labels!r} differ from {families.extra_labels!r}, with which another app reports "
                 "to the same registry. Give both apps the same metric_labels, or pass registry= to one of them."
             )
+        if families.shared != shared:
+            raise ConfigurationError(
+                f"metrics_shared={shared!r} differs from {families.shared!r}, with which another app reports to the "
+                "same registry. Give both apps the same metrics_shared, or pass registry= to one of them."
+            )
         return families
 
 
 _families_of: weakref.WeakKeyDictionary[CollectorRegistry, Families] = weakref.WeakKeyDictionary()
 _families_lock = threading.Lock()
+_registries = itertools.count(1)
+"""Numbers for registries of an app's own; workers of one server make them in the same order."""
 
 
 class Vocabulary:
@@ -134,10 +148,10 @@ class MetricsSink(Sink):
     name = "metrics"
 
     def __init__(self, config: Config, app_name: str, registry: CollectorRegistry) -> None:
-        self._app_name = app_name
+        self._app_name = app_name = utf8(app_name)
         self._max_series = config.max_series
         self._allowed = {name: frozenset(values) for name, values in sorted(config.metric_labels.items())}
-        self.families = families = Families.of(registry, tuple(self._allowed))
+        self.families = families = Families.of(registry, tuple(self._allowed), config.metrics_shared)
         self._duration = families[DURATION]
         self._store = families.store
         self._in_flight = families.in_flight.of(app_name)
@@ -147,6 +161,7 @@ class MetricsSink(Sink):
         self._render = families["flask_template_render_duration_seconds"]
         self._flashed = families["flask_messages_flashed_total"]
         self._signals = families.signals.of(app_name)
+        self._store.failed = self._unreadable
         self._routes = Vocabulary(config.max_routes)
         self._error_types = Vocabulary(config.max_label_values)
         self._templates = Vocabulary(config.max_label_values)
@@ -162,6 +177,9 @@ class MetricsSink(Sink):
     def failed(self, sink: str, stage: str) -> None:
         """Count a failure that the guard kept from the request."""
         self.families["observability_errors_total"].child(sink, stage).inc()
+
+    def _unreadable(self, files: int) -> None:
+        self.families["observability_errors_total"].child(self.name, "share").inc(files)
 
     def dropped(self, sink: str, reason: str, count: int) -> None:
         """Count telemetry that could not be handed on."""
@@ -198,6 +216,8 @@ class MetricsSink(Sink):
         bucket = bisect_left(shape.bounds, duration_ns)
         size = record.response_size
         store = self._store
+        if record.started_unix_ns >= store.publish_from_ns:
+            store.publish()
         with store.lock:
             words = store.words
             words[shape.buckets + bucket] += 1
