@@ -211,15 +211,16 @@ class Group:
         Returns:
             Whether that is done; somebody else may be about it.
         """
+        # A description of its own: forked processes share the one that they inherit, and with it the lock.
+        lock = self._open(".", os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._fold(own)
         except BlockingIOError:
             return False
-        try:
-            self._fold(own)
-            return True
         finally:
-            fcntl.flock(self._directory, fcntl.LOCK_UN)
+            os.close(lock)
+        return True
 
     def _fold(self, own: Snapshot | None) -> None:
         try:
