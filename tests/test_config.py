@@ -48,6 +48,7 @@ IMPOSSIBLE = {
     ],
     "metrics_access": [("privat", "'private'"), ("networks:", "CIDR"), ("networks:ten", "CIDR")],
     "metrics_port": [(0, "1 to 65535"), (65536, "1 to 65535"), (True, "1 to 65535"), ("80", "1 to 65535")],
+    "metrics_shared": [(value, "absolute path") for value in ("on", "run/metrics", "", None, True, "/a\0b")],
     "metric_labels": [
         ({"le": ("a",)}, "taken"),
         ({"http_route": ("a",)}, "taken"),
@@ -408,6 +409,7 @@ WRITABLE = {
         lambda networks: f"networks:{','.join(networks)}"
     ),
     "metrics_port": st.none() | st.integers(1, 65535),
+    "metrics_shared": st.sampled_from(["auto", "off"]) | WORDS.map("/{}".format),
     "audit_path": WORDS,
     "error_journal_path": WORDS,
     "audit_format": st.just("text"),

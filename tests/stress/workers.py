@@ -155,11 +155,12 @@ class Server:
         status, body = answer
         assert status == 200, body
         samples = {
-            (name, tuple(LABEL.findall(labels))): float(value)
-            for name, labels, value in SAMPLE.findall(body.decode())
+            (name, tuple(LABEL.findall(labels))): float(value) for name, labels, value in SAMPLE.findall(body.decode())
         }
         for key, value in self._seen.items():
-            counts = key[0].endswith(("_total", "_bucket", "_count", "_sum")) and key[0].startswith(("http", "fl", "ob"))
+            counts = key[0].endswith(("_total", "_bucket", "_count", "_sum")) and key[0].startswith(
+                ("http", "fl", "ob")
+            )
             if counts and samples.get(key, 0.0) < value:
                 self.went_down.add(key)
         self._seen = samples
