@@ -259,7 +259,6 @@ def test_whatever_bytes_are_damaged_a_table_is_read_or_refused(flips: list[tuple
 def test_a_damaged_cell_takes_its_file_out(shared: Shared, path: Path) -> None:
     with child(lambda: shared.things.child("a").inc(3)) as process:
         os.kill(process.pid, signal.SIGSTOP)
-        place = shared.store.segment.table.series[-1].first_cell * 8
         octets = bytearray((path / "0.1").read_bytes())
         table = Table()
         table.extend(memoryview(octets))
@@ -269,6 +268,7 @@ def test_a_damaged_cell_takes_its_file_out(shared: Shared, path: Path) -> None:
             file.write(b"\xff" * 8)
         shared.things.child("a").inc()
         assert shared.value("things_total") == 1
+        assert shared.damaged == 1
 
 
 def test_a_full_disk_is_one_warning_and_the_numbers_go_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:

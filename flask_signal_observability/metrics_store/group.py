@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import weakref
 from pathlib import Path
 from typing import NamedTuple
 from typing import TYPE_CHECKING
@@ -41,15 +42,9 @@ class Member:
     def __init__(self, place: int, lock: int, descriptor: int, segment: Segment) -> None:
         self.place = place
         self.segment = segment
-        self._lock = lock
-        self._descriptor = descriptor
         self.inode = os.fstat(lock).st_ino
-
-    def close(self) -> None:
+        self.close = weakref.finalize(self, _close, lock, descriptor)
         """Let go of the lock; in a forked child, of the parent's, which keeps it."""
-        for descriptor in (self._lock, self._descriptor):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
 
 
 class Found(NamedTuple):
@@ -78,10 +73,8 @@ class Group:
         self._prefix = f"{registry}."
         self._tables: dict[bytes, Table] = {}
         self._directory = make_private(path, owner)
-
-    def close(self) -> None:
+        self.close = weakref.finalize(self, os.close, self._directory)
         """Let go of the directory."""
-        os.close(self._directory)
 
     # Joining.
 

@@ -90,11 +90,12 @@ class Plan:
             slots += family.slots
         self._columns = [_columns(families, snapshot, places, numbers, slots) for snapshot in snapshots]
 
-    def numbers(self, snapshots: Sequence[Snapshot]) -> list[int]:
-        """Add up the segments, cell by cell."""
-        columns = [_pick(snapshot, cells) for snapshot, (cells, _) in zip(snapshots, self._columns, strict=True)]
-        columns = [column for column in columns if min(column, default=0) >= 0] or [(0,) * len(self._columns[0][0])]
-        return list(map(sum, zip(*columns, strict=True))) if len(columns) > 1 else list(columns[0])
+    def numbers(self, snapshots: Sequence[Snapshot]) -> tuple[list[int], int]:
+        """Add up the segments, cell by cell; and count those that are left out, since nothing here is below 0."""
+        own, *others = [_pick(snapshot, cells) for snapshot, (cells, _) in zip(snapshots, self._columns, strict=True)]
+        sound = [column for column in others if min(column, default=0) >= 0]
+        numbers = list(map(sum, zip(own, *sound, strict=True))) if sound else list(own)
+        return numbers, len(others) - len(sound)
 
     def exemplars(self, snapshots: Sequence[Snapshot]) -> list[Exemplar | None]:
         """Find the newest exemplar of each slot."""
@@ -149,7 +150,7 @@ class Reading:
 
     def __init__(self, plan: Plan, snapshots: Sequence[Snapshot], *, exemplars: bool) -> None:
         self._plan = plan
-        self._numbers = plan.numbers(snapshots)
+        self._numbers, self.damaged = plan.numbers(snapshots)
         self._exemplars = plan.exemplars(snapshots) if exemplars else None
 
     def counted(self, name: str) -> list[Row]:

@@ -184,7 +184,8 @@ class MetricsStore(Collector):
         """Return the segments that belong together, this process's first."""
         group, member = self.group, self.member
         if group is None:
-            return [self._own()]
+            with self.lock:
+                return [self._own()]
         self.publish()
         try:
             if member is not None and not group.holds(member):
@@ -195,7 +196,7 @@ class MetricsStore(Collector):
         except OSError as error:
             with self.lock:
                 self._keep_to_itself(error)
-            return [self._own()]
+                return [self._own()]
         if found.damaged:
             self.failed(found.damaged)
         with self.lock:
@@ -209,7 +210,10 @@ class MetricsStore(Collector):
             if self._plan is None or self._plan[0] != state:
                 self._plan = state, Plan(self.families, snapshots)
             self.last_read = snapshots
-            return Reading(self._plan[1], snapshots, exemplars=exemplars)
+            reading = Reading(self._plan[1], snapshots, exemplars=exemplars)
+        if reading.damaged:
+            self.failed(reading.damaged)
+        return reading
 
     def texts(self) -> list[FamilyText]:
         """Return what writes each family."""
