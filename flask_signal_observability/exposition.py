@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from .access import AccessRule
     from .guard import Guard
+    from .metrics_store.reading import Reading
 
 __all__ = ["Exposition", "Server", "serve"]
 
@@ -136,8 +137,12 @@ class Exposition:
         return b"".join([*parts, format_.end])
 
     def _write_ours(self, store: MetricsStore, format_: Format) -> Iterable[bytes]:
-        reading = self._guard.call("metrics", "collect", partial(store.read, exemplars=format_ is OPENMETRICS))
-        for family in () if reading is None else store.texts():
+        reading: Reading | None = self._guard.call(
+            "metrics", "collect", partial(store.read, exemplars=format_ is OPENMETRICS)
+        )
+        if reading is None:
+            return
+        for family in store.texts():
             write = partial(family.write, reading, openmetrics=format_ is OPENMETRICS)
             yield self._guard.call("metrics", "encode", write, default=b"")
 

@@ -74,6 +74,7 @@ class Backing(Protocol):
         Raises:
             OSError: there is no room.
         """
+        ...
 
 
 class Memory:

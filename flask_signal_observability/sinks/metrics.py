@@ -210,6 +210,7 @@ class MetricsSink(Sink):
         key = (record.method, record.scheme, record.route, record.status, record.error_type, *record.signals)
         shape = self._shapes.get(key)
         if shape is None:
+            self._in_flight.leave(record)  # should there be no such series
             shape = self._shape(record, key)
         active = record.state.get("metrics")
         duration_ns = record.duration_ns or 0
