@@ -18,6 +18,7 @@ from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 from .archive import Archive
+from .archive import included_in
 from .reading import Snapshot
 from .segment import DamagedError
 from .segment import identity_of
@@ -150,16 +151,18 @@ class Group:
             if snapshot is not None:
                 found.append((identity, snapshot))
                 tables[identity] = snapshot.table
-        archive = None
+        archives, included = [], {}
         try:
-            archive = self._archive()
+            octets = self._archive()
+            if octets is not None:
+                identity, archive = self._seen(octets, alive=False)
+                archives, tables[identity] = [archive], archive.table
+                included = included_in(octets, archive.table)
         except DamagedError:
             damaged += 1
         self._tables = tables
-        if archive is None:
-            return Found([snapshot for _, snapshot in found], dead, damaged)
-        kept = [snapshot for identity, snapshot in found if identity not in archive.included]
-        return Found([*kept, archive.snapshot()], dead, damaged)
+        kept = [snapshot for identity, snapshot in found if identity not in included]
+        return Found(kept + archives, dead, damaged)
 
     def _files(self, own: Member | None) -> Iterator[tuple[int, int]]:
         """Open the members' files one after the other."""
@@ -181,18 +184,21 @@ class Group:
         octets = _contents(descriptor)
         if not any(octets[:64]):
             return b"", None  # its process is about to write the first of it
-        identity = identity_of(octets) if len(octets) >= 64 else b""  # noqa: PLR2004
+        return self._seen(octets, alive=alive)
+
+    def _seen(self, octets: memoryview, *, alive: bool) -> tuple[bytes, Snapshot]:
+        identity = identity_of(octets)
         table = self._tables.get(identity) or Table()
         table.extend(octets)
         return identity, Snapshot(identity, table, octets, len(table.series), alive)
 
-    def _archive(self) -> Archive | None:
+    def _archive(self) -> memoryview | None:
         try:
             descriptor = self._open(self._prefix + ARCHIVE, os.O_RDONLY)
         except FileNotFoundError:
             return None
         try:
-            return Archive.read(_contents(descriptor))
+            return _contents(descriptor)
         finally:
             os.close(descriptor)
 
@@ -217,7 +223,7 @@ class Group:
 
     def _fold(self, own: Snapshot | None) -> None:
         try:
-            archive = self._archive() or Archive()
+            archive = Archive(self._archive())
         except DamagedError:
             archive = Archive()
         changed = own is not None

@@ -225,6 +225,14 @@ class Segment:
         for series in other.table.series:
             self.append(series.key, series.cells, series.slots, gauge=series.gauge)
 
+    def restore(self, octets: memoryview, table: Table) -> None:
+        """Take over the series and numbers of a segment that nobody writes any more; this one is empty."""
+        end = table.committed_words * WORD
+        self._reserve(table.committed_words)
+        self.octets[FIRST_RECORD:end] = octets[FIRST_RECORD:end]
+        self.table = table
+        self.words[_COMMITTED] = end
+
     def _reserve(self, words: int) -> None:
         if words > len(self.words):
             size = max(words * WORD, 2 * len(self.octets))
