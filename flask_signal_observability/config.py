@@ -30,6 +30,7 @@ from .settings import Matching
 from .settings import Names
 from .settings import OrNone
 from .settings import setting
+from .settings import Shared
 from .settings import Stream
 
 if TYPE_CHECKING:
@@ -152,6 +153,10 @@ class Config:
 
     metrics_port: int | None = setting(OrNone(Integer(1, 65535)), default=None)
     """A TCP port, 1 to 65535, that serves the metrics, too, on all interfaces."""
+
+    metrics_shared: str = setting(Shared(), default="auto")
+    """Whose metrics a scrape adds up: ``auto``, all workers of the gunicorn or uWSGI server that this process belongs
+    to; ``off``, this process's own; or a directory of this user's alone, all processes that name it."""
 
     metric_labels: Mapping[str, tuple[str, ...]] = setting(Labels(), default=MappingProxyType({}))
     """The annotations that become metric labels, each with its allowed values (not in the environment)."""

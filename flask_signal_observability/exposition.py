@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import socket
 import threading
 from functools import partial
@@ -15,12 +16,17 @@ from urllib.parse import parse_qs
 from prometheus_client import exposition as text
 from prometheus_client import Metric
 from prometheus_client.core import InfoMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
 from werkzeug.http import parse_accept_header
 from werkzeug.http import parse_options_header
 from werkzeug.serving import make_server
 from werkzeug.serving import WSGIRequestHandler
 from werkzeug.wrappers import Response
+
+from .metrics_store.runtime import is_of_one_process
+from .metrics_store.store import MetricsStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 
     from .access import AccessRule
     from .guard import Guard
+    from .metrics_store.reading import Reading
 
 __all__ = ["Exposition", "Server", "serve"]
 
@@ -61,6 +68,9 @@ FORMATS = (TEXT_0_0_4, OPENMETRICS, TEXT_1_0_0)
 
 ESCAPINGS = (openmetrics.ALLOWUTF8, openmetrics.UNDERSCORES, openmetrics.DOTS, openmetrics.VALUES)
 """https://prometheus.io/docs/instrumenting/escaping_schemes/"""
+
+LEGACY_NAMES_AS_THEY_ARE = frozenset({openmetrics.ALLOWUTF8, openmetrics.UNDERSCORES})
+"""The schemes that change none of our names."""
 
 
 class Exposition:
@@ -116,11 +126,25 @@ class Exposition:
     def _write(self, format_: Format, escaping: str, names: AbstractSet[str] | None) -> bytes:
         """Write each family on its own: one that cannot be written takes no other with it."""
         parts: list[bytes] = []
-        for collector in collectors_of(self._registry, names):
+        ours_escape_nothing = escaping in LEGACY_NAMES_AS_THEY_ARE
+        for collector in together(collectors_of(self._registry, names), names):
+            if isinstance(collector, MetricsStore) and names is None and ours_escape_nothing:
+                parts += self._write_ours(collector, format_)
+                continue
             for family in self._guard.call("metrics", "collect", _collect, collector, names, default=()):
                 write = partial(format_.encode, _Families([family]), escaping=escaping)
                 parts.append(self._guard.call("metrics", "encode", write, default=b"").removesuffix(format_.end))
         return b"".join([*parts, format_.end])
+
+    def _write_ours(self, store: MetricsStore, format_: Format) -> Iterable[bytes]:
+        reading: Reading | None = self._guard.call(
+            "metrics", "collect", partial(store.read, exemplars=format_ is OPENMETRICS)
+        )
+        if reading is None:
+            return
+        for family in store.texts():
+            write = partial(family.write, reading, openmetrics=format_ is OPENMETRICS)
+            yield self._guard.call("metrics", "encode", write, default=b"")
 
 
 def negotiate(accept: str | None) -> tuple[Format, str | None]:
@@ -173,6 +197,22 @@ def collectors_of(registry: Any, names: AbstractSet[str] | None) -> list[Collect
     ]
     target = registry.get_target_info()
     return [_Families([InfoMetricFamily("target", "Target metadata", target)]), *collectors] if target else collectors
+
+
+def together(collectors: list[Collector], names: AbstractSet[str] | None) -> list[Collector]:
+    """Return the collectors with those that speak of one process replaced by those that speak of all, where there are.
+
+    The app's own metrics of prometheus_client's are this process's, unless its multiprocess mode is set up.
+    """
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory and any(isinstance(collector, MetricWrapperBase) for collector in collectors):
+        collectors = [collector for collector in collectors if not isinstance(collector, MetricWrapperBase)]
+        collectors.append(MultiProcessCollector(None, directory))  # type: ignore[no-untyped-call]
+    runtime = next((c.runtime for c in collectors if isinstance(c, MetricsStore) and c.group is not None), None)
+    if runtime is not None and any(is_of_one_process(collector) for collector in collectors):
+        collectors = [collector for collector in collectors if not is_of_one_process(collector)]
+        collectors.append(runtime)
+    return collectors
 
 
 class _Families(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import platform
 from importlib import metadata
 from typing import Any
@@ -38,10 +36,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 __all__ = ["Observability"]
-
-logger = logging.getLogger("flask_signal_observability")
-
-MULTIPROCESS_VARIABLES = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 STAGES = ("open", "attach", "detach", "start", "event", "signal", "context", "finish", "abandon")
 
@@ -105,11 +99,6 @@ class Observability:
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
         exposition = None
         if metrics is not None:
-            if any(os.environ.get(variable) for variable in MULTIPROCESS_VARIABLES):
-                logger.warning(
-                    "PROMETHEUS_MULTIPROC_DIR is set, but these metrics are kept by process: a scrape tells of the "
-                    "worker that answers it. Unset it, or scrape each worker."
-                )
             exposition = Exposition(self._registry, make_rule(config.metrics_access, guard), guard)
             if config.metrics_port is not None:
                 pipeline.metrics_server = serve(config.metrics_port, exposition, guard)

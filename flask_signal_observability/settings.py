@@ -38,6 +38,7 @@ __all__ = [
     "Matching",
     "Names",
     "OrNone",
+    "Shared",
     "Stream",
     "TextStream",
     "setting",
@@ -236,6 +237,19 @@ class FilePath(Kind[str]):
         if isinstance(path, str) and path and "\0" not in path:
             return path
         raise ValueError("give the path of a file")
+
+
+class Shared(Kind[str]):
+    """``auto``, ``off``, or the absolute path of a directory."""
+
+    def check(self, value: Any) -> str:
+        if value in ("auto", "off"):
+            return str(value)
+        with contextlib.suppress(ValueError):
+            path = FilePath().check(value)
+            if os.path.isabs(path):  # noqa: PTH117 - a string, which it stays
+                return path
+        raise ValueError("give 'auto', 'off' or the absolute path of a directory")
 
 
 class Stream(Kind["str | TextStream"]):

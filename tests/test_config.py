@@ -49,6 +49,7 @@ IMPOSSIBLE = {
     "metrics_access": [("privat", "'private'"), ("networks:", "CIDR"), ("networks:ten", "CIDR")],
     "flush_timeout_seconds": [(value, "from 1 to 3600") for value in (0, 3601, True, 1.5, "5", None)],
     "metrics_port": [(0, "1 to 65535"), (65536, "1 to 65535"), (True, "1 to 65535"), ("80", "1 to 65535")],
+    "metrics_shared": [(value, "absolute path") for value in ("on", "run/metrics", "", None, True, "/a\0b")],
     "metric_labels": [
         ({"le": ("a",)}, "taken"),
         ({"http_route": ("a",)}, "taken"),
@@ -410,6 +411,7 @@ WRITABLE = {
     ),
     "flush_timeout_seconds": st.integers(1, 3600),
     "metrics_port": st.none() | st.integers(1, 65535),
+    "metrics_shared": st.sampled_from(["auto", "off"]) | WORDS.map("/{}".format),
     "audit_path": WORDS,
     "error_journal_path": WORDS,
     "audit_format": st.just("text"),

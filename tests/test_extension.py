@@ -344,12 +344,20 @@ def test_another_extension_of_the_same_name_is_told() -> None:
         Observability(app, registry=CollectorRegistry())
 
 
-def test_a_directory_for_multiprocess_metrics_is_warned_about(
-    observe: Observe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_apps_that_share_differently_need_registries_of_their_own(observe: Observe) -> None:
+    registry = CollectorRegistry()
+    observe(registry=registry)
+    with pytest.raises(ConfigurationError, match="metrics_shared='off'"):
+        observe(Flask("admin"), registry=registry, metrics_shared="off")
+
+
+def test_a_directory_that_cannot_be_had_is_one_warning(
+    observe: Observe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
-    observe()
-    assert caplog.text.count("PROMETHEUS_MULTIPROC_DIR") == 1
+    observed = observe(metrics_shared=str(tmp_path / "missing" / "group"))
+    assert caplog.text.count("cannot be shared") == 1
+    observed.client().get("/")
+    assert observed.duration_sample.value == 1
 
 
 def test_without_messages_the_journal_has_none_either(observe: Observe) -> None:

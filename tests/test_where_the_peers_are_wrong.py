@@ -6,10 +6,14 @@ registry and an exporter of its own, so every number below is the whole of what 
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
+from typing import TYPE_CHECKING
 
 import flask
 import pytest
@@ -19,12 +23,16 @@ from flask.sessions import SecureCookieSessionInterface
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace import StatusCode
 from prometheus_client import CollectorRegistry
+from prometheus_client import ProcessCollector
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from .conftest import DURATION
 from .conftest import Observed
 from .test_boundary import serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Observe = Callable[..., Observed]
 
@@ -234,3 +242,31 @@ def test_users_function_raises_where_an_error_is_told(observe: Observe) -> None:
     assert observed.client().get("/").status_code == 500
     assert_told_once(observed, "500", "ZeroDivisionError")
     assert observed.value("flask_exceptions_total", exception_type="LookupError") == 0
+
+
+def test_multiprocess(observe: Observe, tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    group = tmp_path / "group"
+    observed = observe(shop(), registry=registry, metrics_shared=str(group), metrics_access="open")
+    observed.client().get("/")
+    ready, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        observed.client().get("/")
+        os.write(told, b"x")
+        signal.pause()
+    os.read(ready, 1)
+    accept = {"Accept": "application/openmetrics-text"}
+    both = observed.client().get("/metrics", headers=accept).text
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    after = observed.client().get("/metrics", headers=accept).text
+    for text in (both, after):
+        assert re.findall(rf"^{DURATION}_count{{.*}} (.*)$", text, re.MULTILINE) == ["2.0"]
+        assert ' # {span_id="' in text
+    assert set(re.findall(r'process_open_fds{worker="(\d)"}', both)) == {"0", "1"}
+    assert set(re.findall(r'process_open_fds{worker="(\d)"}', after)) == {"0"}
+    assert sorted(path.name.partition(".")[2] for path in group.iterdir()) == ["0", "archive"]
+    os.close(ready)
+    os.close(told)

@@ -1,28 +1,27 @@
-"""``http_server_active_requests`` and ``flask_app_contexts_active``: read at a scrape from the records that are open.
+"""``http_server_active_requests`` and ``flask_app_contexts_active``: what is open is held, not counted up and down.
 
-A gauge that is counted up and down can leak; what is looked at cannot. It also costs a request one entry of a dict.
+The cell of the active requests is set to how many records are held, which cannot leak or go below 0 whatever leaves
+twice or never. Other processes see a request in flight as one context; only its own knows of more.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from typing import TYPE_CHECKING
-
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from ..catalogue import METRICS
 from ..catalogue import OTHER
+from ..metrics_store.family import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from prometheus_client import CollectorRegistry
-
+    from ..metrics_store.family import Cell
+    from ..metrics_store.family import Row
+    from ..metrics_store.store import MetricsStore
     from ..record import RequestRecord
 
-__all__ = ["ACTIVE_REQUESTS", "CONTEXTS", "SCHEMES", "AppInFlight", "InFlight", "scheme_of"]
+__all__ = ["ACTIVE_REQUESTS", "CONTEXTS", "SCHEMES", "Active", "AppInFlight", "InFlight", "scheme_of"]
 
 ACTIVE_REQUESTS = "http_server_active_requests"
 CONTEXTS = "flask_app_contexts_active"
@@ -30,69 +29,113 @@ CONTEXTS = "flask_app_contexts_active"
 SCHEMES = frozenset({"http", "https"})
 
 
+class Active:
+    """The open requests of one method and scheme."""
+
+    __slots__ = ("index", "records")
+
+    def __init__(self, cell: Cell) -> None:
+        self.index = cell.index
+        self.records: dict[int, RequestRecord] = {}
+
+
 class AppInFlight:
     """The open requests of one app. Safe to use from several threads."""
 
-    def __init__(self) -> None:
-        self._open: dict[int, tuple[RequestRecord, tuple[str, str]]] = {}
-        self._seen: set[tuple[str, str]] = set()
+    def __init__(self, store: MetricsStore, requests: Family, contexts: Family, app_name: str) -> None:
+        self._store = store
+        self._requests = requests
+        self._app_name = app_name
+        self._outside: Cell = contexts.child(app_name)
         self._contexts_outside = 0
-        # Entered again where the garbage collector closes a generator, and with it a context, in the middle.
-        self._lock = threading.RLock()
+        self.follows_contexts = True
+        """Flask's context signals are observed."""
+        self._actives: dict[tuple[str, object], Active] = {}
 
     def enter(self, record: RequestRecord) -> None:
         """Count a request in, under its method and the scheme that it has now, whatever a ProxyFix makes of it."""
-        labels = (record.method, scheme_of(record.environ.get("wsgi.url_scheme")))
-        self._seen.add(labels)
-        self._open[id(record)] = (record, labels)
+        key = record.method, record.environ.get("wsgi.url_scheme")
+        active = self._actives.get(key) or self._active(*key)
+        record.state["metrics"] = active
+        store = self._store
+        with store.lock:
+            records = active.records
+            records[id(record)] = record
+            store.words[active.index] = len(records)
+
+    def _active(self, method: str, scheme: object) -> Active:
+        key = method, scheme_of(scheme)
+        with self._store.lock:
+            if key not in self._actives:
+                self._actives[key] = Active(self._requests.child(self._app_name, *key))
+            return self._actives[key]
 
     def leave(self, record: RequestRecord) -> None:
         """Count a request out, and with it the application contexts that nobody popped."""
-        self._open.pop(id(record), None)
+        active = record.state.get("metrics")
+        if active is not None:
+            store = self._store
+            with store.lock:
+                active.records.pop(id(record), None)
+                store.words[active.index] = len(active.records)
 
     def add_contexts(self, change: int) -> None:
         """Count application contexts outside of observed requests."""
-        with self._lock:
+        with self._store.lock:
             # Never below 0: Flask sends an appcontext_popped for a context that was pushed inside a request, too.
             self._contexts_outside = max(0, self._contexts_outside + change)
+            self._outside.set(self._contexts_outside)
 
-    def active(self) -> Iterable[tuple[tuple[str, str], int]]:
-        """Return the number of open requests by method and scheme, 0 for those that were seen earlier."""
-        counts = Counter(labels for _, labels in list(self._open.values()))
-        return [(labels, counts[labels]) for labels in sorted(self._seen)]
+    def uncounted_contexts(self) -> int:
+        """Return how many contexts more there are in this process's open requests than one each."""
+        return sum(record.open_contexts - 1 for record in self._records())
 
-    def contexts(self) -> int:
-        """Return the number of living application contexts."""
-        return self._contexts_outside + sum(record.open_contexts for record, _ in list(self._open.values()))
+    def forget(self) -> None:
+        """Hold nothing: this is another process now."""
+        self._contexts_outside = 0
+        for active in self._actives.values():
+            active.records.clear()
+
+    def _records(self) -> Iterator[RequestRecord]:
+        for active in list(self._actives.values()):
+            yield from list(active.records.values())
 
 
-class InFlight(Collector):
-    """Both families in one registry, for all its apps."""
+class InFlight:
+    """Both families in one store, for all its apps."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, store: MetricsStore) -> None:
+        self._store = store
+        self._requests = Family(METRICS[ACTIVE_REQUESTS], store, derive=_sorted)
+        self._contexts = Family(METRICS[CONTEXTS], store, derive=self._with_requests)
         self._apps: dict[str, AppInFlight] = {}
-        registry.register(self)
+        store.on_new_process(self.forget)
 
     def of(self, app_name: str) -> AppInFlight:
         """Return the open requests of the apps of this name."""
-        return self._apps.setdefault(app_name, AppInFlight())
+        if app_name not in self._apps:
+            self._apps[app_name] = AppInFlight(self._store, self._requests, self._contexts, app_name)
+        return self._apps[app_name]
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Name the families, for the registry to find two of one name."""
-        return [_family(ACTIVE_REQUESTS), _family(CONTEXTS)]
+    def forget(self) -> None:
+        """Hold nothing: what the parent of this process has open is none of its own."""
+        for app in self._apps.values():
+            app.forget()
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Look at what is open now."""
-        requests, contexts = _family(ACTIVE_REQUESTS), _family(CONTEXTS)
+    def _with_requests(self, rows: list[Row], counted: Callable[[str], list[Row]]) -> list[Row]:
+        contexts = dict(rows)
+        for (app_name, *_), requests in counted(ACTIVE_REQUESTS):
+            app = self._apps.get(app_name)
+            if (app_name,) in contexts and (app is None or app.follows_contexts):
+                contexts[(app_name,)] += requests
         for app_name, app in self._apps.copy().items():
-            for labels, count in app.active():
-                requests.add_metric((app_name, *labels), count)
-            contexts.add_metric((app_name,), app.contexts())
-        return [requests, contexts]
+            if app.follows_contexts:
+                contexts[(app_name,)] += app.uncounted_contexts()
+        return [(labels, max(0, number)) for labels, number in contexts.items()]
 
 
-def _family(name: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, METRICS[name].help, labels=METRICS[name].labels)
+def _sorted(rows: list[Row], counted: Callable[[str], list[Row]]) -> list[Row]:
+    return sorted(rows)
 
 
 def scheme_of(scheme: object) -> str:

@@ -1,83 +1,81 @@
-"""``flask_signals_total``: requests send the same few sequences of signals, so sequences are what is counted."""
+"""``flask_signals_total``: requests send the same few sequences of signals, so sequences are what is counted.
+
+A sequence is one cell, whatever its length; a scrape takes them apart. Others, sent outside of requests or in ever new
+sequences, are sequences of one.
+"""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
-
+from ..catalogue import METRICS
 from ..catalogue import SIGNALS
+from ..metrics_store.family import Family
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
 
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.core import Metric as MetricFamily
+    from ..metrics_store.family import Cell
+    from ..metrics_store.family import Row
+    from ..metrics_store.store import MetricsStore
 
-    from ..catalogue import Metric
+__all__ = ["MAX_SEQUENCES", "SIGNALS_SENT", "AppSignals", "SignalCounts"]
 
-__all__ = ["AppSignals", "SignalCounts"]
+SIGNALS_SENT = "flask_signals_total"
 
 MAX_SEQUENCES = 256
-"""A view that flashes or renders in a loop makes ever new sequences; beyond these they are added up at once."""
+"""A view that flashes or renders in a loop makes ever new sequences; beyond these each signal is counted by itself."""
 
 
 class AppSignals:
     """One app's signals. Safe to use from several threads."""
 
-    def __init__(self) -> None:
-        # Entered again where the garbage collector closes a generator, which sends signals, in the middle.
-        self._lock = threading.RLock()
-        self._sequences: dict[tuple[str, ...], int] = {}
-        self._totals: Counter[str] = Counter()
+    def __init__(self, family: Family, app_name: str) -> None:
+        self._family = family
+        self._app_name = app_name
+        self._sequences: dict[tuple[str, ...], Cell] = {}
+        # All ten are there from the start, so that a rate can be taken of the first one sent.
+        self.nothing: Cell = family.child(app_name, "")
+        """What is counted here are no signals."""
+        self._sequences[()] = self.nothing
+
+    def sequence(self, signals: tuple[str, ...]) -> Cell | None:
+        """Return the cell of a sequence, or None where there is no more room for it."""
+        cell = self._sequences.get(signals)
+        if cell is None and (len(self._sequences) < MAX_SEQUENCES or len(signals) == 1):
+            cell = self._sequences[signals] = self._family.child(self._app_name, " ".join(signals))
+        return cell
 
     def add(self, signals: Iterable[str]) -> None:
-        """Count the signals of a request, or one that was sent outside of any: 0.4 us where six counters take 2.4."""
+        """Count the signals of a request, or one that was sent outside of any."""
         sequence = tuple(signals)
-        with self._lock:
-            self._sequences[sequence] = self._sequences.get(sequence, 0) + 1
-            if len(self._sequences) > MAX_SEQUENCES:
-                self._add_up()
-
-    def totals(self) -> dict[str, int]:
-        """Return how often each of the ten was sent."""
-        with self._lock:
-            self._add_up()
-            return {signal: self._totals[signal] for signal in SIGNALS}
-
-    def _add_up(self) -> None:
-        for sequence, times in self._sequences.items():
-            for signal in sequence:
-                self._totals[signal] += times
-        self._sequences.clear()
+        cell = self.sequence(sequence)
+        if cell is not None:
+            cell.inc()
+        else:
+            for signal, times in Counter(sequence).items():
+                self._family.child(self._app_name, signal).inc(times)
 
 
-class SignalCounts(Collector):
-    """The family in one registry, for all its apps."""
+class SignalCounts:
+    """The family in one store, for all its apps."""
 
-    def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
-        self._metric = metric
+    def __init__(self, store: MetricsStore) -> None:
+        self._family = Family(METRICS[SIGNALS_SENT], store, derive=taken_apart)
         self._apps: dict[str, AppSignals] = {}
-        registry.register(self)
 
     def of(self, app_name: str) -> AppSignals:
         """Return the counts of the apps of this name."""
-        return self._apps.setdefault(app_name, AppSignals())
+        return self._apps.setdefault(app_name, AppSignals(self._family, app_name))
 
-    def describe(self) -> Iterable[MetricFamily]:
-        """Name the family, for the registry to find two of one name."""
-        return [self._family()]
 
-    def collect(self) -> Iterable[MetricFamily]:
-        """Add up; all ten are there from the start, so that a rate can be taken of the first one sent."""
-        family = self._family()
-        for app_name, app_signals in self._apps.copy().items():
-            for signal, count in app_signals.totals().items():
-                family.add_metric((app_name, signal), count)
-        return [family]
-
-    def _family(self) -> CounterMetricFamily:
-        return CounterMetricFamily(self._metric.name, self._metric.help, labels=self._metric.labels)
+def taken_apart(rows: list[Row], counted: Callable[[str], list[Row]]) -> list[Row]:
+    """Return how often each of the ten was sent, by app, from how often each sequence was."""
+    apps: dict[str, Counter[str]] = {}
+    for (app_name, sequence), times in rows:
+        totals = apps.setdefault(app_name, Counter())
+        for signal in sequence.split():
+            totals[signal] += times
+    return [((app_name, signal), totals[signal]) for app_name, totals in apps.items() for signal in SIGNALS]

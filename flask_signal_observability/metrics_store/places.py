@@ -1,0 +1,82 @@
+"""Where a group's directory is, and which directories nobody needs any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .group import has_members
+from .group import make_private
+
+if TYPE_CHECKING:
+    from .workers import Leader
+
+__all__ = ["directory_for"]
+
+NAME = "flask_signal_observability"
+FOREIGN_SECONDS = 86_400.0
+"""A group of another container is only taken for dead after a day: its leader cannot be seen from here."""
+
+
+def directory_for(leader: Leader) -> str:
+    """Return where the workers of a leader keep their files; what dead leaders left is swept away.
+
+    Raises:
+        OSError: there is no place for it.
+    """
+    uid = os.geteuid() if leader.owner is None else leader.owner[0]
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    parent = Path(runtime if runtime and os.access(runtime, os.W_OK) else tempfile.gettempdir())
+    home = parent / f"{NAME}-{uid}"
+    os.close(make_private(str(home), leader.owner))
+    own = home / _identity(leader.pid)
+    for other in home.iterdir():
+        if other != own:
+            with contextlib.suppress(OSError, ValueError):
+                _sweep(other)
+    return str(own)
+
+
+def _identity(pid: int) -> str:
+    return f"{pid}-{_started(pid)}-{_namespace()}"
+
+
+def _started(pid: int) -> str:
+    """Return when a process began, in ticks since the machine did: a pid alone may be used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()[19]
+    except OSError:
+        return "0"
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return "0"
+
+
+def _sweep(group: Path) -> None:
+    pid, _, namespace = group.name.split("-")
+    if namespace == _namespace():
+        if _alive(int(pid)) and _identity(int(pid)) == group.name:
+            return
+    elif time.time() - group.stat().st_mtime < FOREIGN_SECONDS:
+        return
+    if not has_members(str(group)):
+        shutil.rmtree(group, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

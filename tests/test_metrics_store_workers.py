@@ -1,0 +1,99 @@
+"""Who is a worker of whom: the names of the servers' that this relies on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_signal_observability.metrics_store import places
+from flask_signal_observability.metrics_store.group import Group
+from flask_signal_observability.metrics_store.places import directory_for
+from flask_signal_observability.metrics_store.workers import Leader
+from flask_signal_observability.metrics_store.workers import leader_of_coming_workers
+from flask_signal_observability.metrics_store.workers import leader_of_this_worker
+
+
+@pytest.fixture
+def handle(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Handles a signal with a method of an object until the test is over."""
+    before: list[tuple[int, Any]] = []
+
+    def handle(number: int, method: Any) -> None:
+        before.append((number, signal.signal(number, method)))
+
+    yield handle
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+def test_a_process_that_serves_alone_has_no_leader_and_is_none() -> None:
+    assert leader_of_this_worker() is None
+    assert leader_of_coming_workers() is None
+
+
+def test_a_gunicorn_worker_is_known_by_its_handler_of_abort(handle: Any) -> None:
+    base = pytest.importorskip("gunicorn.workers.base")
+    worker = object.__new__(base.Worker)
+    handle(signal.SIGABRT, worker.handle_abort)
+    assert leader_of_this_worker() == Leader(os.getppid())
+
+
+def test_a_gunicorn_master_is_known_by_its_handler_of_children(handle: Any) -> None:
+    arbiter_module = pytest.importorskip("gunicorn.arbiter")
+    arbiter = object.__new__(arbiter_module.Arbiter)
+    arbiter.cfg = type("Settings", (), {"uid": os.geteuid(), "gid": os.getegid()})()
+    handle(signal.SIGCHLD, arbiter.signal)
+    assert leader_of_coming_workers() == Leader(os.getpid(), None)
+    arbiter.cfg.uid += 1
+    assert leader_of_coming_workers() == Leader(os.getpid(), (os.geteuid() + 1, os.getegid()))
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_leader_has_one_directory_of_its_own(runtime: Path) -> None:
+    mine = directory_for(Leader(os.getpid()))
+    assert mine == directory_for(Leader(os.getpid()))
+    assert mine != directory_for(Leader(os.getppid()))
+    assert Path(mine).parent == runtime / f"flask_signal_observability-{os.geteuid()}"
+    assert Path(mine).parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_a_dead_leader_left_is_swept_away_and_what_has_a_living_member_stays(runtime: Path) -> None:
+    with subprocess.Popen(["true"]) as process:
+        dead = directory_for(Leader(process.pid))
+    Group(dead).close()
+    gone = Path(dead).with_name(f"1-0-{places._namespace()}")  # the pid lives, and is another process by now
+    group = Group(str(gone))
+    member = group.join()
+    directory_for(Leader(os.getpid()))
+    assert [path.exists() for path in (Path(dead), gone)] == [False, True]
+    member.close()
+    group.close()
+    directory_for(Leader(os.getpid()))
+    assert not gone.exists()
+
+
+def test_the_group_of_another_container_is_left_alone_for_a_day(runtime: Path) -> None:
+    foreign = Path(directory_for(Leader(os.getpid()))).with_name("7-7-7")
+    Group(str(foreign)).close()
+    directory_for(Leader(os.getpid()))
+    assert foreign.exists()
+    os.utime(foreign, (0, 0))
+    directory_for(Leader(os.getpid()))
+    assert not foreign.exists()
+
+
+def test_a_stranger_beside_the_groups_is_left_alone(runtime: Path) -> None:
+    stranger = Path(directory_for(Leader(os.getpid()))).with_name("notes")
+    stranger.mkdir()
+    directory_for(Leader(os.getpid()))
+    assert stranger.exists()
