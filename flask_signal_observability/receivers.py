@@ -4,16 +4,16 @@ The receivers are functions of this module, connected with ``sender=app``: they 
 is collected together with its connections. A receiver that raised would stop Blinker's dispatch and turn a 200 into a
 500: all of them run behind the guard.
 
-What differs on Flask 3.2, which merges the request's and the application's context (read from its main branch; there was
-no release to run on), and why nothing here has a branch for it:
+What differs on Flask 3.2, which merges the request's and the application's context (as its main branch has it; no
+release could be run), and why nothing here has a branch for it:
 
 * ``handle_user_exception`` takes ``(context, error)``: :func:`observe_handled_exceptions` reads the last argument.
 * A nested ``test_request_context()`` or ``copy_current_request_context`` pushes a whole context, and a request made
   inside ``app_context()`` one more: contexts are counted, pushes and pops, whatever order they come in.
-* A streamed body keeps its context instead of pushing it again, and is torn down once, at its end: the boundary ends the
-  request, not a teardown, and a signal belongs to the record that is current.
-* Teardown functions that raise no longer keep ``request_tearing_down`` and ``appcontext_popped`` from being sent: what a
-  request leaves open is settled at its end in either case.
+* A streamed body keeps its context instead of pushing it again, and is torn down once, at its end: the boundary ends
+  the request, not a teardown, and a signal belongs to the record that is current.
+* Teardown functions that raise no longer keep ``request_tearing_down`` and ``appcontext_popped`` from being sent: what
+  a request leaves open is settled at its end in either case.
 
 ``tests/lifecycle/rows.py`` has the sequence of signals of each scenario, 3.2's under ``from_3_2``.
 """
