@@ -56,7 +56,7 @@ class Boundary:
             pipeline.attach(record)
             answer = Answer(self, record, start_response)
             body = self.wsgi_app(environ, start_response if record.excluded else answer)
-            if not self._is_streamed(body, record):
+            if record.streamed is False or not self._is_streamed(body, record):
                 pipeline.finish(record)
                 return body
         except BaseException as error:

@@ -139,17 +139,17 @@ def make_user_reader(config: Config) -> Callable[[], str | None]:
     """
     named = config.user
     if named is None:
-        return lambda: _user_id(_user_in_g())
+        return _user_in_g
     return lambda: _user_id(named())
 
 
-def _user_in_g() -> Any:
+def _user_in_g() -> str | None:
     here = g._get_current_object()  # one read of the proxy, not two
     user = here.get("current_user")
     # Flask-Login's current_user, kept in g, is a proxy: looking at it would load the user from the session.
     if user is None or isinstance(user, LocalProxy):
-        return here.get(LOADED_LOGIN_USER)
-    return user
+        user = here.get(LOADED_LOGIN_USER)
+    return None if user is None else _user_id(user)
 
 
 def _user_id(user: Any) -> str | None:

@@ -128,13 +128,13 @@ class Pipeline:
             return
         if rule is not None:
             record.route = identity.prefix_of(record.environ) + rule
-        record.describe()
+        self.read_environ(record)
         self.guard.each("start", self._start, record)
 
     def learn_user(self, record: RequestRecord) -> None:
         """Ask who the user is while the request's contexts are there, until there is an answer."""
         if record.user is None:
-            record.user = self.user()
+            record.user = self.guard.call("identity", "user", self._read_user)
 
     def user(self) -> str | None:
         """Return the current user's id; None where there is none or where asking failed."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
+    from ..guard import Guard
     from ..record import RequestRecord
 
     Begin = Callable[[RequestRecord, Context], trace.Span]
@@ -30,8 +31,9 @@ class RequestSpan(trace.Span):
     ``http.route`` wherever nothing asked earlier.
     """
 
-    def __init__(self, begin: Begin, record: RequestRecord, parent: Context) -> None:
+    def __init__(self, begin: Begin, guard: Guard, record: RequestRecord, parent: Context) -> None:
         self._begin = begin
+        self._guard = guard
         self._record: RequestRecord | None = record
         self._parent = parent
         self._lock = threading.RLock()
@@ -49,7 +51,8 @@ class RequestSpan(trace.Span):
             if self.started_span is None and self._record is not None:
                 self._starting = True
                 try:
-                    self.started_span = self._begin(self._record, self._parent)
+                    begun = self._guard.call("tracing", "begin", self._begin, self._record, self._parent)
+                    self.started_span = INVALID_SPAN if begun is None else begun
                 finally:
                     self._starting = False
                 # The record holds this span: without a way back they need no garbage collector.

@@ -70,7 +70,7 @@ class TracingSink(Sink):
     def open(self, record: RequestRecord) -> None:
         """Take the caller's context; the span itself waits until something needs it."""
         parent = self._parent_context(record)
-        span = RequestSpan(self.begin, record, parent)
+        span = RequestSpan(self.begin, self._guard, record, parent)
         record.state[NAME] = Segment(span, trace.set_span_in_context(span, parent))
 
     def _parent_context(self, record: RequestRecord) -> Context:
@@ -122,11 +122,7 @@ class TracingSink(Sink):
             early.set_attributes(self._request_attributes(record))
 
     def begin(self, record: RequestRecord, parent: Context) -> trace.Span:
-        """Start the real span; a sampler or processor that fails costs the span, not the request."""
-        span: trace.Span = self._guard.call(NAME, "begin", self._begin, record, parent, default=INVALID_SPAN)
-        return span
-
-    def _begin(self, record: RequestRecord, parent: Context) -> trace.Span:
+        """Start the real span; where a sampler or processor fails, that costs the span, not the request."""
         if not record.path:
             record.describe()
         attributes = self._request_attributes(record)

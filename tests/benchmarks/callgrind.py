@@ -12,6 +12,7 @@ from costs import cost_rows
 from costs import legend
 from process import command
 from process import environment
+from process import FREEZE
 from process import require_program
 from table import Column
 from table import Report
@@ -44,7 +45,7 @@ def measure(
     So many jobs run at a time: what else a machine does changes no count.
     """
     require_program("valgrind")
-    warm_up = "".join(f"{view} {WARM_UP}\n" for view in views)
+    warm_up = "".join(f"{view} {WARM_UP}\n" for view in views) + FREEZE
     servings = {view: f"{warm_up}{view} {requests}\n" for view in views}
 
     def count(stack: str, served: str) -> int:

@@ -70,7 +70,8 @@ def make_app(stack: str) -> Flask:
 def serve(app: Flask, view: str, requests: int) -> None:
     """Serve so many requests as a server would, each for a path of its own."""
     path, status, _ = VIEWS[view]
-    environ = create_environ("/", headers={"User-Agent": "benchmark/1"})
+    peer = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "50000"}
+    environ = create_environ("/", headers={"User-Agent": "benchmark/1"}, environ_base=peer)
     sent = ""
 
     def start_response(status: str, _headers: object, _exc_info: object = None) -> Any:
