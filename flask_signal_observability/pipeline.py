@@ -167,8 +167,11 @@ class Pipeline:
 
     def finish_dropped(self) -> None:
         """Tell the sinks of the requests whose bodies were thrown away."""
-        while self._dropped:
-            record = self._dropped.popleft()
+        while True:
+            try:
+                record = self._dropped.popleft()
+            except IndexError:  # or another thread came first
+                return
             self.attach(record)
             self._finish_all(record)
             self.detach(record)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from collections import deque
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -191,6 +192,24 @@ def test_a_request_whose_body_was_thrown_away_is_finished_by_the_next_request_or
     assert observed.value(f"{DURATION}_count", http_route="/stream") == 1
     assert observed.value("http_server_active_requests") == 0
     assert observed.value("flask_app_contexts_active") == 0
+
+
+def test_a_thread_that_comes_second_to_a_body_that_was_thrown_away_serves_its_request_all_the_same(
+    observe: Observe,
+) -> None:
+    class Contested(deque[Any]):
+        """Seen by this thread, and taken by another one before it could."""
+
+        def popleft(self) -> Any:
+            self.clear()
+            return super().popleft()
+
+    observed = observe()
+    streaming(observed.app)
+    throw_a_body_away(observed.app)
+    observed.pipeline._dropped = Contested(observed.pipeline._dropped)
+    assert observed.client().get("/").status_code == 200
+    assert observed.client().get("/metrics").status_code == 200
 
 
 def test_several_that_were_thrown_away_are_finished_each_once_in_their_order(observe: Observe) -> None:

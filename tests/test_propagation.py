@@ -13,7 +13,11 @@ import pytest
 from flask import Response
 from jinja2 import DictLoader
 from opentelemetry import context as otel_context
+from opentelemetry import propagate
 from opentelemetry import trace
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from flask_signal_observability import add_request_context
 from flask_signal_observability import annotate
@@ -28,6 +32,8 @@ from .test_orphans import Span
 from .test_orphans import view_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from opentelemetry.trace import Tracer
 
     from .conftest import Observed
@@ -355,3 +361,43 @@ def test_a_carried_function_keeps_its_arguments_and_its_name() -> None:
     carried = carry_context(resize)
     assert carried("a", width=1) == ("a", 1)
     assert (carried.__name__, carried.__doc__) == ("resize", "Make it smaller.")
+
+
+# What comes with a request.
+
+
+class CloudTrace(TextMapPropagator):
+    """Reads a header of its own, and writes none: ``fields`` name what is written."""
+
+    @property
+    def fields(self) -> set[str]:
+        return set()
+
+    def inject(self, carrier: Any, context: Any = None, setter: Any = None) -> None:
+        pass
+
+    def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Any:
+        (value,) = getter.get(carrier, "x-cloud-trace") or [""]
+        if not value:
+            return context
+        trace_id, span_id = (int(part, 16) for part in value.split("/"))
+        caller = trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=trace.TraceFlags(1))
+        return trace.set_span_in_context(trace.NonRecordingSpan(caller), context)
+
+
+@pytest.fixture
+def cloud_trace() -> Iterator[None]:
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(CompositePropagator([TraceContextTextMapPropagator(), CloudTrace()]))
+    yield
+    propagate.set_global_textmap(before)
+
+
+@pytest.mark.usefixtures("cloud_trace")
+def test_a_propagator_that_writes_nothing_is_asked_for_the_caller_all_the_same(observed: Observed) -> None:
+    observed.app.add_url_rule("/", view_func=lambda: "")
+    observed.client().get("/", headers={"X-Cloud-Trace": "ab" * 16 + "/" + "cd" * 8})
+    observed.client().get("/", headers={"traceparent": f"00-{'12' * 16}-{'34' * 8}-01"})
+    first, second = observed.server_spans
+    assert (first.parent.trace_id, first.parent.span_id) == (int("ab" * 16, 16), int("cd" * 8, 16))
+    assert second.parent.trace_id == int("12" * 16, 16)

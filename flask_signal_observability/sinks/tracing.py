@@ -44,8 +44,8 @@ __all__ = ["TracingSink"]
 
 NAME = "tracing"
 
-W3C_FIELDS = frozenset({"traceparent", "tracestate", "baggage"})
-"""What W3C's propagators write; they read nothing else, and no tracestate without a traceparent."""
+W3C_FIELDS = frozenset({"traceparent", "baggage"})
+"""What W3C's propagators look for in a request without any of it: no tracestate without a traceparent."""
 
 
 class TracingSink(Sink):
@@ -82,7 +82,8 @@ class TracingSink(Sink):
                 context = trace.set_span_in_context(INVALID_SPAN if outer is None else outer.server_span, context)
         propagator = propagate.get_global_textmap()
         if propagator is not self._propagator:
-            self._propagator, self._propagator_is_w3c = propagator, propagator.fields <= W3C_FIELDS
+            asked = self._guard.call(NAME, "extract", fields_asked_for, propagator, default=None)
+            self._propagator, self._propagator_is_w3c = propagator, asked is not None and asked <= W3C_FIELDS
         environ = record.environ
         if self._propagator_is_w3c and "HTTP_TRACEPARENT" not in environ and "HTTP_BAGGAGE" not in environ:
             # They would find nothing: the 7 microseconds of asking them are saved.
@@ -297,6 +298,30 @@ class EnvironGetter(Getter["dict[str, Any]"]):
     def keys(self, carrier: dict[str, Any]) -> list[str]:
         """Return the names of the headers that are there."""
         return [key[5:].lower().replace("_", "-") for key in carrier if key.startswith("HTTP_")]
+
+
+class Inquiry(EnvironGetter):
+    """Notes what a propagator asks for; ``fields`` of a propagator are what it writes, and one may write nothing."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def get(self, carrier: dict[str, Any], key: str) -> list[str] | None:
+        """Have nothing."""
+        self.asked.add(key.lower())
+        return None
+
+    def keys(self, carrier: dict[str, Any]) -> list[str]:
+        """Have nothing, for somebody who may look for anything."""
+        self.asked.add("*")
+        return []
+
+
+def fields_asked_for(propagator: TextMapPropagator) -> set[str]:
+    """Return the headers that a propagator looks for in a request that has none."""
+    inquiry = Inquiry()
+    propagator.extract({}, otel_context.Context(), inquiry)
+    return inquiry.asked
 
 
 def span_name(record: RequestRecord) -> str:
