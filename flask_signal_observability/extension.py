@@ -107,7 +107,8 @@ class Observability:
         app.wsgi_app = boundary  # type: ignore[method-assign]
         boundary.warn_of_hidden_view()
         app.extensions[EXTENSION] = pipeline
-        receivers.connect(app, context_signals=config.context_signals)
+        counted = metrics is not None or bool(self._sinks)
+        receivers.connect(app, context_signals=config.context_signals, counted=counted)
         if config.record_handled_exceptions:
             receivers.observe_handled_exceptions(app)
         signals.register(pipeline)

@@ -181,6 +181,20 @@ def test_sixty_apps_of_a_factory_leave_nothing_behind() -> None:
     assert [app for app in apps if app() is not None] == []
 
 
+@pytest.mark.parametrize(
+    ("settings", "connected"),
+    [({}, True), ({"metrics": False}, False), ({"metrics": False, "sinks": [Sink()]}, True)],
+    ids=["metrics", "no metrics", "a sink of one's own"],
+)
+def test_signals_that_are_only_counted_are_received_where_somebody_counts(
+    observe: Observe, settings: dict[str, Any], connected: bool
+) -> None:
+    observed = observe(**settings)
+    for signal in (signals.appcontext_pushed, signals.appcontext_tearing_down, signals.appcontext_popped):
+        assert bool(list(signal.receivers_for(observed.app))) is connected
+    assert list(signals.request_tearing_down.receivers_for(observed.app))
+
+
 def test_context_signals_can_be_left_alone(observe: Observe) -> None:
     observed = observe(context_signals=False)
     assert not signals.appcontext_pushed.has_receivers_for(observed.app)
