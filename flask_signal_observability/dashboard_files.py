@@ -11,8 +11,9 @@ from .errors import ObservabilityError
 
 __all__ = ["DashboardFilesError", "bound", "export", "source"]
 
+ALERTS = "rules/alerts.yaml"
 
-BESIDE_THE_DASHBOARDS = ("rules/recording.yaml", "rules/alerts.yaml", "RUNBOOK.md")
+BESIDE_THE_DASHBOARDS = ("rules/recording.yaml", ALERTS, "RUNBOOK.md")
 """All of ``rules/`` can be given to Prometheus as it is: the rules' tests, which it refuses, stay in the checkout."""
 
 
@@ -45,19 +46,37 @@ def bound(datasource: str | None) -> list[dict[str, Any]]:
     return [_bind(json.loads(path.read_text("utf-8")), datasource) for path in sorted(source().glob("*.json"))]
 
 
-def export(directory: Path, *, datasource: str | None = None, force: bool = False) -> list[Path]:
+def export(
+    directory: Path,
+    *,
+    datasource: str | None = None,
+    grafana_url: str | None = None,
+    runbook_url: str | None = None,
+    force: bool = False,
+) -> list[Path]:
     """Write dashboards, rules and runbook; return what was written. Nothing is written if any file is in the way.
 
     Args:
         directory: made if need be.
         datasource: as for `bound`.
+        grafana_url: of Grafana's start page, http or https; before each ``dashboard_url`` of the alerts, which
+            otherwise begins with ``/d/``.
+        runbook_url: where RUNBOOK.md can be read, http or https; in each ``runbook_url`` of the alerts, before the
+            ``#`` of the alert's heading.
         force: whether a file that is there and differs is written over.
 
     Raises:
-        DashboardFilesError: a file is in the way, or the system refuses.
+        DashboardFilesError: a url is none, a file is in the way, or the system refuses.
     """
+    links = {"dashboard_url": grafana_url, "runbook_url": runbook_url}
+    for name, url in links.items():
+        if url is not None and not URL.fullmatch(url):
+            remedy = "give an address such as https://example.org/path, without user, query or fragment"
+            raise DashboardFilesError(f"what was given cannot begin a {name}: {remedy}")
     try:
-        wanted = {directory / name: text for name, text in _texts(datasource).items()}
+        texts = _texts(datasource)
+        texts[ALERTS] = _linked(texts[ALERTS], links)
+        wanted = {directory / name: text for name, text in texts.items()}
         in_the_way = [path for path, text in wanted.items() if path.exists() and path.read_text("utf-8") != text]
         if in_the_way and not force:
             raise DashboardFilesError(f"{', '.join(map(str, in_the_way))}: there and different; --force writes over")
@@ -74,6 +93,21 @@ def _texts(datasource: str | None) -> dict[str, str]:
     dashboards = {f"{board['uid'].removeprefix('fso-')}.json": board for board in bound(datasource)}
     texts = {name: json.dumps(board, indent=2, ensure_ascii=False) + "\n" for name, board in dashboards.items()}
     return {**texts, **{name: (directory / name).read_text("utf-8") for name in BESIDE_THE_DASHBOARDS}}
+
+
+URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~%+-]*)?", re.ASCII)
+"""Without a user, a query or a fragment, and without what means something in YAML or in Prometheus' templates."""
+
+BEGINS = {"dashboard_url": r"(?=/d/)", "runbook_url": r"(?=#)"}
+"""What follows in the annotation of an alert."""
+
+
+def _linked(alerts: str, links: dict[str, str | None]) -> str:
+    for name, url in links.items():
+        if url is not None:
+            start = url.rstrip("/") if name == "dashboard_url" else url
+            alerts = re.sub(rf"(?m)^( +{name}: '?)[^'\n]*?{BEGINS[name]}", rf"\g<1>{start}", alerts)
+    return alerts
 
 
 def _bind(dashboard: dict[str, Any], datasource: str | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .errors import ObservabilityError
 if TYPE_CHECKING:
     from email.message import Message
 
-__all__ = ["Grafana", "GrafanaError"]
+__all__ = ["Grafana", "GrafanaError", "origin"]
 
 REMEDIES = {
     401: "the token is unknown or has expired: make one under Administration, Service accounts",
@@ -46,12 +46,12 @@ class Grafana:
             timeout_seconds: above 0; for each step of a connection.
 
         Raises:
-            GrafanaError: the url is none, or the token cannot be one.
+            GrafanaError: the url is none or names a user, or the token cannot be one.
         """
         if not (token.isascii() and token.isprintable()):
             raise GrafanaError("the token holds a line break or another character that no token has")
+        self._origin = origin(url)
         self._url = url.rstrip("/")
-        self._origin = _origin(url)
         self._token = token
         self._timeout_seconds = timeout_seconds
         self._opener = urllib.request.build_opener(_NoRedirect)
@@ -110,9 +110,16 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _origin(url: str) -> str:
+def origin(url: str) -> str:
+    """Return scheme, host and port of Grafana's start page.
+
+    Raises:
+        GrafanaError: the url is none of http or https; or it names a user, whose password would be in every message.
+    """
     try:
         parts = urllib.parse.urlsplit(url)
+        if "@" in parts.netloc:
+            raise GrafanaError("the address of Grafana names a user: leave it out, a token says who writes")
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isascii():
             return f"{parts.scheme}://{parts.netloc}"
     except ValueError:

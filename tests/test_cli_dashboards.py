@@ -19,6 +19,7 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from flask_signal_observability.cli import cli
@@ -95,6 +96,51 @@ def test_export_binds_the_only_data_source_that_can_be_chosen(tmp_path: Path) ->
     assert panel["datasource"]["uid"] == "${datasource}"
 
 
+ADDRESSES = ("--grafana-url", "https://example.org/grafana/", "--runbook-url", "https://example.org/wiki/RUNBOOK.md")
+
+
+def links(directory: Path) -> dict[str, set[str]]:
+    """What stands before ``/d/`` and before ``#`` in the alerts."""
+    groups = yaml.safe_load((directory / "rules" / "alerts.yaml").read_text())["groups"]
+    notes = [rule["annotations"] for group in groups for rule in group["rules"]]
+    assert notes
+    return {
+        "dashboards": {note["dashboard_url"].partition("/d/fso-")[0] for note in notes},
+        "runbook": {note["runbook_url"].partition("#flask")[0] for note in notes},
+    }
+
+
+def test_export_leads_the_alerts_to_grafana_and_to_the_runbook(tmp_path: Path) -> None:
+    assert run("export", str(tmp_path), *ADDRESSES).exit_code == 0
+    assert links(tmp_path) == {
+        "dashboards": {"https://example.org/grafana"},
+        "runbook": {"https://example.org/wiki/RUNBOOK.md"},
+    }
+
+
+def test_export_with_one_address_leaves_the_other_links(tmp_path: Path) -> None:
+    assert run("export", str(tmp_path), *ADDRESSES[:2]).exit_code == 0
+    assert links(tmp_path) == {"dashboards": {"https://example.org/grafana"}, "runbook": {"dashboards/RUNBOOK.md"}}
+
+
+def test_export_changes_nothing_else_of_the_alerts(tmp_path: Path) -> None:
+    run("export", str(tmp_path), *ADDRESSES)
+    changed = (tmp_path / "rules" / "alerts.yaml").read_text()
+    for address, before in ((ADDRESSES[1].rstrip("/"), ""), (ADDRESSES[3], "dashboards/RUNBOOK.md")):
+        changed = changed.replace(address, before)
+    assert changed == (CHECKOUT / "dashboards" / "rules" / "alerts.yaml").read_text()
+
+
+@pytest.mark.parametrize("option", ["--grafana-url", "--runbook-url"])
+@pytest.mark.parametrize(
+    "url", ["grafana.example.org", "https://u:p@example.org", "https://e.org/{{ x }}", "https://e.org/#a", "file:///a"]
+)
+def test_export_refuses_an_address_that_makes_no_link(tmp_path: Path, option: str, url: str) -> None:
+    result = run("export", str(tmp_path), option, url)
+    assert (result.exit_code, "cannot begin a " in result.stderr) == (1, True)
+    assert written(tmp_path) == []
+
+
 def test_export_says_which_directory_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = run("export", str(tmp_path / "file" / "below"))
@@ -165,6 +211,7 @@ class Grafana:
 
     def __init__(self) -> None:
         self.status = 200
+        self.refuses_from: int | None = None
         self.headers: dict[str, str] = {}
         self.body: bytes | None = None
         self.stalls = threading.Event()
@@ -186,7 +233,8 @@ def serving(grafana: Grafana, context: ssl.SSLContext | None = None) -> Iterator
             grafana.got.append((self.path, self.headers["Authorization"], sent))
             grafana.stalls.wait(10)
             content = grafana.answer(sent)
-            self.send_response(grafana.status)
+            refused = grafana.refuses_from is not None and len(grafana.got) >= grafana.refuses_from
+            self.send_response(500 if refused else grafana.status)
             for name, value in {"Content-Length": str(len(content)), **grafana.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -248,6 +296,22 @@ def test_push_with_json_prints_one_object(grafana: Grafana, url: str) -> None:
     told = json.loads(run("push", "--url", url, "--token", "t", "--json").stdout)
     assert [page["uid"] for page in told["pushed"]] == UIDS
     assert told["pushed"][0] == {"uid": "fso-errors", "version": 3, "url": f"{url}/grafana/d/fso-errors/flask"}
+
+
+def test_push_with_json_tells_what_was_pushed_before_it_failed(grafana: Grafana, url: str) -> None:
+    grafana.refuses_from = 3
+    result = run("push", "--url", url, "--token", "t", "--json")
+    told = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert [page["uid"] for page in told["pushed"]] == UIDS[:2]
+    assert "answered 500" in told["error"]
+
+
+def test_push_refuses_an_address_with_a_user_and_does_not_repeat_it(grafana: Grafana, url: str) -> None:
+    result = run("push", "--url", url.replace("//", "//admin:hunter2@"), "--token", "t")
+    assert (result.exit_code, "names a user: leave it out" in result.stderr) == (1, True)
+    assert "hunter2" not in result.output
+    assert grafana.got == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import sys
 from datetime import timedelta
 from functools import cache
 from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from typing import TYPE_CHECKING
@@ -20,9 +21,12 @@ from typing import TYPE_CHECKING
 import jsonschema
 import promql_parser
 import pytest
+import yaml
 
 from flask_signal_observability.catalogue import METRICS
 from flask_signal_observability.catalogue import RUNTIME_METRICS
+
+from .real.programs import executable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,6 +257,13 @@ def test_tables_of_routes_lead_to_the_route() -> None:
     assert with_links == ["Top exceptions", "Slowest routes", "Most failing routes", "Exceptions"]
 
 
+@each_panel
+def test_a_table_with_links_shows_labels_as_they_are(panel: Panel) -> None:
+    """A link carries what is shown: a word for an empty route would choose nothing."""
+    if "links" in panel["fieldConfig"]["defaults"]:
+        assert not panel["fieldConfig"]["defaults"].get("mappings")
+
+
 def test_the_routes_latency_asks_for_exemplars_once() -> None:
     asked = [
         (panel["title"], target["legendFormat"])
@@ -318,12 +329,24 @@ def test_every_label_is_one_that_its_metric_has() -> None:
                 assert names <= SCRAPE_LABELS | {*labels_of(selector)}, expression
 
 
+def measured(node: promql_parser.Expr) -> list[promql_parser.VectorSelector]:
+    """The selectors whose samples are in the result: not those that only say which are."""
+    return [
+        selector
+        for selector, above in walk(node)
+        if isinstance(selector, promql_parser.VectorSelector)
+        and not any(
+            str(getattr(over, "op", "")) in {"and", "unless"} and under is over.rhs
+            for over, under in pairwise([*above, selector])
+        )
+    ]
+
+
 def test_queries_are_grouped_by_labels_that_their_metrics_have() -> None:
     for expression in every_expression():
         for node, _ in walk(parsed(expression)):
             if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
-                inner = [s for s, _ in walk(node) if isinstance(s, promql_parser.VectorSelector)]
-                for selector in inner:
+                for selector in measured(node):
                     assert set(node.modifier.labels) <= SCRAPE_LABELS | {*labels_of(selector)}, expression
 
 
@@ -359,6 +382,129 @@ def test_histograms_are_asked_by_their_samples_and_other_metrics_by_their_name()
             metric = FAMILIES.get(family(selector.name))
             if metric is not None:
                 assert (selector.name != metric.name) == (metric.kind == "histogram"), expression
+
+
+@each_dashboard
+def test_what_other_programs_expose_is_asked_of_targets_that_serve_a_chosen_app(dashboard: Dashboard) -> None:
+    shared = {*RUNTIME_METRICS, *SCRAPE_METRICS, "otel_sdk_exporter_span_exported_total"}
+    chosen = {name for name in ("job", "instance", "flask_app") if name in variables(dashboard)}
+    for expression in [e for panel in panels(dashboard) for e in expressions(panel)]:
+        for selector, above in walk(parsed(expression)):
+            if isinstance(selector, promql_parser.VectorSelector) and selector.name in shared:
+                joins: list[Any] = [node for node in above if str(getattr(node, "op", "")) == "and"]
+                (join,) = joins
+                (app,) = selectors(join.rhs.prettify())
+                assert join.modifier.matching.labels == ["job", "instance"]
+                assert app.name == "flask_app_info"
+                assert {name for name, _, value in matchers(app) if value == f"chosen {name}"} == chosen
+
+
+# What they tell
+
+
+def told(panel: str, series: dict[str, str]) -> float | None:
+    """The sum of what a stat or a mark tells after three hours: nothing is chosen, and it looks an hour back."""
+    name, _, title = panel.partition(": ")
+    asked = {p["title"]: expressions(p)[0] for p in panels(DASHBOARDS[name])}
+    asked |= {m["name"]: m["expr"] for m in DASHBOARDS[name]["annotations"]["list"] if "expr" in m}
+    values = {"__rate_interval": "5m", "__range": "1h"}
+    wanted = {
+        "expr": "sum(" + re.sub(r"\$(\w+)", lambda found: values.get(found[1], ".*"), asked[title]) + ")",
+        "eval_time": "3h",
+        "exp_samples": [{"labels": "another", "value": 0}],
+    }
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [wanted],
+    }
+    promtool = executable("promtool", remedy="install Prometheus (Debian: apt-get install prometheus)")
+    done = subprocess.run(
+        [promtool, "test", "rules", "/dev/stdin"],
+        input=yaml.safe_dump({"tests": [test]}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    found = re.search(r"got: (?:nil|\{\} (\S+))$", done.stdout + done.stderr, re.MULTILINE)
+    assert found, done.stdout + done.stderr
+    return None if found[1] is None else float(found[1])
+
+
+APP = 'job="shop", instance="a", flask_app="shop"'
+EXCEPTIONS = f'flask_exceptions_total{{{APP}, http_route="/buy", exception_type="KeyError"}}'
+INFO = {f"flask_app_info{{{APP}}}": "1x180"}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ("_x150 1x30", 1),
+        ("_x179 1", 1),
+        ("_x140 1x20 3x20", 3),
+        ("_x140 4x20 1x20", 2),
+        ("7x180", 0),
+        ("7x150 9x30", 2),
+        ("_x180", 0),
+    ],
+    ids=["born", "born just now", "born and grown", "born and reset", "old", "old and grown", "never"],
+)
+def test_an_exception_counts_from_the_first_on(values: str, count: int) -> None:
+    assert told("errors: Exceptions in this time", {EXCEPTIONS: values}) == pytest.approx(count, rel=0.07)
+
+
+@pytest.mark.real
+def test_the_first_audit_record_that_is_lost_is_told_and_none_is_told_as_none() -> None:
+    lost = 'flask_audit_records_total{job="shop", instance="a", outcome="lost"}'
+    assert told("telemetry: Audit records lost", {lost: "_x150 1x30"}) == 1
+    assert told("telemetry: Audit records lost", INFO) == 0
+
+
+@pytest.mark.real
+def test_nobody_is_satisfied_where_everything_fails() -> None:
+    failed = f'{{{APP}, http_route="/buy", error_type="KeyError"'
+    duration = "http_server_request_duration_seconds"
+    series = {f"{duration}_count{failed}}}": "0+1x180", f'{duration}_bucket{failed}, le="0.25"}}': "0+1x180"}
+    assert told("overview: Apdex", series) == 0
+    assert told("overview: Apdex", INFO) is None
+
+
+STARTED = 'process_start_time_seconds{job="shop", instance="a"'
+STARTS = 'observability_worker_starts_total{job="shop", instance="a"}'
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("series", "count"),
+    [
+        ({STARTS: "1x180", STARTED + "}": "5x150 900x30"}, 1),
+        ({STARTS: "1x180", STARTED + "}": "5x180"}, 0),
+        ({STARTS: "4x150 5x30", STARTED + ', worker="0"}': "5x150 900x30"}, 1),
+        ({STARTS: "_x150 4x30", STARTED + ', worker="0"}': "_x150 900x30"}, 4),
+    ],
+    ids=["a process of its own again", "no start", "one worker again", "a new instance"],
+)
+def test_a_start_is_counted_once(series: dict[str, str], count: int) -> None:
+    assert told("workers: Worker starts", {**INFO, **series}) == pytest.approx(count, rel=0.07)
+
+
+@pytest.mark.real
+def test_a_start_is_marked_of_what_serves_an_app_and_of_nothing_else() -> None:
+    other = {'process_start_time_seconds{job="prometheus", instance="b"}': "5x179 900"}
+    assert told("route: Process starts", {**INFO, **other}) is None
+    assert told("route: Process starts", {**INFO, **other, STARTED + "}": "5x179 900"}) == 900
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("values", "marked"),
+    [("1x180", None), ("1x170 _x8 1", None), ("_x179 1", 1), ("1x60 _x117 1x2", 1)],
+    ids=["always there", "missed for some scrapes", "new", "there again after two hours"],
+)
+def test_a_deploy_is_marked_where_its_version_is_new(values: str, marked: float | None) -> None:
+    assert told("route: Deploys", {f'flask_app_info{{{APP}, service_version="2"}}': values}) == marked
 
 
 # The linter's rules
@@ -463,7 +609,7 @@ def test_target_job_rule_and_target_instance_rule(name: str) -> None:
 def test_target_required_matchers_rule(panel: Panel) -> None:
     """What has an app is asked for the chosen one."""
     for expression in expressions(panel):
-        for selector in selectors(expression):
+        for selector in measured(parsed(expression)):
             expected = RECORDED.fullmatch(selector.name) is not None or "flask_app" in labels_of(selector)
             assert (("flask_app", "MatchOp.Re", "chosen flask_app") in matchers(selector)) == expected, expression
 
@@ -474,7 +620,9 @@ def test_target_counter_agg_rule(panel: Panel) -> None:
         for node, above in walk(parsed(expression)):
             if isinstance(node, promql_parser.VectorSelector) and re.search(r"_(total|count|sum|bucket)$", node.name):
                 assert isinstance(above[-1], promql_parser.MatrixSelector), expression
-                assert above[-2].func.name in {"rate", "increase"}, expression
+                births = {"min_over_time", "last_over_time"}
+                assert above[-2].func.name in {"rate", "increase", *births}, expression
+                assert any(isinstance(over, promql_parser.AggregateExpr) for over in above), expression
 
 
 @each_panel

@@ -72,14 +72,77 @@ def test_rules_for_other_objectives_hold_their_own_tests(tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(DASHBOARDS)
     from mixin import burn_tests
     from mixin import rule_tests
-    from mixin import rules
+    from mixin import symptom_tests
     from mixin.slo import Slo
 
-    slo = Slo(window_days=7, availability_objective=0.9, latency_threshold_seconds=1.0, apdex_tolerated_seconds=2.5)
-    tests = {**rule_tests.rule_tests(slo), "tests": burn_tests.budget_cases(slo)}
-    for name, content in {"recording": rules.recording(slo), "alerts": rules.alerts(slo), "tests": tests}.items():
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    slo = Slo(
+        window_days=7,
+        availability_objective=0.9,
+        latency_threshold_seconds=1.0,
+        apdex_tolerated_seconds=2.5,
+        threads_per_worker=4,
+    )
+    cases = [*burn_tests.budget_cases(slo), *symptom_tests.symptom_cases(slo)]
+    written(tmp_path, slo, {**rule_tests.rule_tests(slo), "tests": cases})
     assert promtool("test", "rules", tmp_path / "tests.yaml") == ""
+
+
+@pytest.mark.real
+def test_environments_with_the_same_job_are_told_apart_by_their_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(DASHBOARDS)
+    from mixin import rule_tests
+    from mixin.promtool import case
+    from mixin.promtool import fires
+    from mixin.promtool import rising
+    from mixin.promtool import series
+    from mixin.slo import Slo
+
+    slo = Slo(group_labels=("cluster",))
+    inputs = {}
+    for cluster, up, failing in (("down", 0, 0), ("failing", 1, 50), ("well", 1, 0)):
+        at = {"cluster": cluster, "job": "web", "instance": "a"}
+        inputs[series("up", at)] = f"{up}x60"
+        inputs[series("flask_app_info", {**at, "flask_app": "shop"})] = "1x60" if up else "1x5 stale"
+        count = {**at, "flask_app": "shop", "error_type": "ValueError"}
+        inputs[series("http_server_request_duration_seconds_count", count)] = rising((failing, 60))
+    app = {"cluster": "failing", "job": "web", "flask_app": "shop"}
+    checks = [
+        fires(slo, "FlaskAppDown", 50, ("", {"cluster": "down", "job": "web"}, "1")),
+        fires(slo, "FlaskTargetDown", 50, ("", {"cluster": "down", "job": "web", "instance": "a"}, "0")),
+        fires(slo, "FlaskAvailabilityBudgetBurn", 50, *((window, app, "100%") for window in ("1h", "6h"))),
+    ]
+    one = case("three clusters", inputs, alert_checks=checks)
+    written(tmp_path, slo, {**rule_tests.rule_tests(slo), "tests": [one]})
+    assert promtool("test", "rules", tmp_path / "tests.yaml") == ""
+
+
+def written(folder: Path, slo: Any, tests: dict[str, Any]) -> None:
+    from mixin import rules
+
+    for name, content in {"recording": rules.recording(slo), "alerts": rules.alerts(slo), "tests": tests}.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("group_labels: [a-b]", "group_labels has 'a-b'"),
+        ("group_labels: cluster", "group_labels is 'cluster'"),
+        ("threads_per_worker: 0", "threads_per_worker is 0"),
+    ],
+)
+def test_what_no_rule_could_be_written_for_is_refused(
+    line: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(DASHBOARDS)
+    from mixin.slo import Slo
+    from mixin.slo import SloError
+
+    (tmp_path / "slo.yaml").write_text(line)
+    with pytest.raises(SloError, match=said):
+        Slo.load(tmp_path / "slo.yaml")
 
 
 def test_an_objective_that_no_rate_can_miss_so_fast_has_no_such_alert(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +170,77 @@ def title_of_firing(check: dict[str, Any], firing: dict[str, Any]) -> str:
 def test_every_record_has_a_test_of_its_value(record: str) -> None:
     asked = [check["expr"] for test in TESTS for check in test.get("promql_expr_test", ())]
     assert any(re.search(rf"\b{record}\b", expr) for expr in asked)
+
+
+# What it takes, in figures: https://sre.google/workbook/alerting-on-slos/ for the budgets.
+
+
+BURNS = [
+    ("14.4", "1h", "5m", "2m", "page"),
+    ("6", "6h", "30m", "15m", "page"),
+    ("3", "1d", "2h", "1h", "ticket"),
+    ("1", "3d", "6h", "3h", "ticket"),
+]
+
+
+@pytest.mark.parametrize("burn", BURNS, ids=lambda burn: burn[1])
+@pytest.mark.parametrize(
+    ("alert", "record", "budget"),
+    [
+        ("FlaskAvailabilityBudgetBurn", "flask_app:http_server_errors", "0.001"),
+        ("FlaskLatencyBudgetBurn", "flask_app:http_server_slow", "0.01"),
+        ("FlaskRouteAvailabilityBudgetBurn", "flask_app_http_route:http_server_errors", "0.001"),
+        ("FlaskRouteLatencyBudgetBurn", "flask_app_http_route:http_server_slow", "0.01"),
+    ],
+)
+def test_a_budget_burns_at_the_rates_and_in_the_windows_of_the_workbook(
+    alert: str, record: str, budget: str, burn: tuple[str, ...]
+) -> None:
+    factor, long, short, wait, severity = burn
+    (rule,) = [rule for rule in ALERTS if rule["alert"] == alert and rule["labels"]["window"] == long]
+    conditions = rule["expr"].split("\nand ")
+    assert conditions[:2] == [f"{record}:ratio_rate{window} > {factor} * {budget}" for window in (long, short)]
+    assert conditions[2].startswith(f"sum_over_time({record}:rate5m[{long}:")
+    assert conditions[2].endswith(" >= 10")
+    assert (rule["for"], rule["labels"]["severity"]) == (wait, severity)
+
+
+THRESHOLDS = {
+    "FlaskErrorSpike": ("ticket", "5m", ["> 0.01", "> 5 *", "* 300 >= 10"]),
+    "FlaskP99High": ("ticket", "15m", ["> 1", "* 300 >= 100"]),
+    "FlaskRequestsPilingUp": ("page", "5m", [">= 0.75 * 1 *", "> 1.5 *", "< 0.5 *", ">= 0.5 *"]),
+    "FlaskNoTraffic": ("page", "10m", ["> 0.1", "== 0", "== 0"]),
+    "FlaskAppDown": ("page", "3m", ["== 0", "== 1", "== 1"]),
+    "FlaskTargetDown": ("ticket", "10m", ["== 0", "== 0", "== 1"]),
+    "FlaskWorkerCrashLoop": ("ticket", "5m", [">= 4", ">= 4 *", "> 0"]),
+    "FlaskWorkerCpuSaturated": ("ticket", "15m", ["> 0.9"]),
+    "FlaskFileDescriptorsLow": ("page", "5m", ["> 0.8"]),
+    "FlaskAuditRecordsLost": ("page", "0m", ["> 0", "> 0"]),
+    "FlaskTelemetryDropped": ("ticket", "0m", ["> 0", "> 0"]),
+    "FlaskTelemetryErrors": ("ticket", "0m", ["> 0", "> 0"]),
+    "FlaskSpansNotExported": ("ticket", "15m", ["> 0.01"]),
+    "FlaskSeriesOverflow": ("ticket", "0m", ["> 0", "> 0"]),
+}
+
+
+def test_every_other_alert_has_these_thresholds() -> None:
+    others = [rule for rule in ALERTS if "window" not in rule["labels"]]
+    asked = {
+        rule["alert"]: (
+            rule["labels"]["severity"],
+            rule["for"],
+            re.findall(r"(?:\* 300 )?(?:[<>]=?|==) [\d.]+(?: \* 1(?= ))?(?: \*)?", rule["expr"]),
+        )
+        for rule in others
+    }
+    assert asked == THRESHOLDS
+
+
+def test_windows_of_days_are_looked_at_less_often_and_others_twice_a_minute() -> None:
+    for name in ("recording.yaml", "alerts.yaml"):
+        for group in yaml.safe_load((RULES / name).read_text("utf-8"))["groups"]:
+            long = [bool(re.search(r"\[\d+d:", rule["expr"])) for rule in group["rules"]]
+            assert set(long) == {group["interval"] == "3m"}, group["name"]
 
 
 # What a person is told.
@@ -143,6 +277,35 @@ def test_a_section_of_the_runbook_says_what_it_means_how_to_look_and_what_to_do(
     (section,) = re.findall(rf"(?ms)^## {name}$(.*?)(?=^## |\Z)", RUNBOOK)
     words = re.findall(r"\*\*(Means|Look|Look and do|Do)\.\*\*", section)
     assert words in (["Means", "Look", "Do"], ["Means", "Look and do"])
+
+
+def test_the_runbook_inhibits_alerts_by_labels_that_both_sides_have() -> None:
+    (block,) = re.findall(r"(?ms)^```yaml\n(.+?)^```", RUNBOOK)
+    inhibitions = yaml.safe_load(block)["inhibit_rules"]
+    for inhibition in inhibitions:
+        sources, targets = (matched(inhibition[f"{side}_matchers"]) for side in ("source", "target"))
+        assert sources
+        assert targets
+        assert not set(map(title, sources)) & set(map(title, targets))
+        for rule in (*sources, *targets):
+            # What a budget's alert is on is in the name of the record; one label, that of routes, apps do not have.
+            known = labels_of(rule) | ({"http_route"} if "window" in rule["labels"] else set())
+            assert set(inhibition["equal"]) <= known
+    assert len(inhibitions) == 6
+
+
+def matched(matchers: list[str]) -> list[dict[str, Any]]:
+    """Return the alerts that Alertmanager's matchers choose."""
+    chosen = ALERTS
+    for matcher in matchers:
+        (label, operator, pattern) = re.fullmatch(r'(\w+)(=~?)"(.+)"', matcher).groups()  # type: ignore[union-attr]
+        wanted = pattern if operator == "=~" else re.escape(pattern)
+        chosen = [r for r in chosen if re.fullmatch(wanted, {**r["labels"], "alertname": r["alert"]}.get(label, ""))]
+    return chosen
+
+
+def labels_of(rule: dict[str, Any]) -> set[str]:
+    return {"alertname", *rule["labels"], *re.findall(r"var-(\w+)=", rule["annotations"]["dashboard_url"])}
 
 
 def test_links_inside_the_runbook_lead_somewhere() -> None:

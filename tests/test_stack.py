@@ -258,6 +258,11 @@ def test_prometheus_keeps_exemplars_and_takes_what_is_pushed() -> None:
     assert SERVICES["collector"]["environment"]["METRICS_ENDPOINT"].endswith("/api/v1/otlp")
 
 
+def test_prometheus_keeps_what_the_error_budget_is_counted_from() -> None:
+    (kept,) = re.findall(r"--storage\.tsdb\.retention\.time=(\d+)d", " ".join(SERVICES["prometheus"]["command"]))
+    assert int(kept) >= loaded(DASHBOARDS / "slo.yaml")["window_days"]
+
+
 def test_pushed_and_scraped_series_of_the_shop_have_the_same_job_and_instance() -> None:
     (scraped,) = (job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "shop")
     (pushed,) = loaded(COLLECTOR / "shop-metrics.yaml")["receivers"]["prometheus/shop"]["config"]["scrape_configs"]
@@ -344,6 +349,10 @@ DOCUMENTED: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
         f"{CONTRIB}/extension/healthcheckextension",
         {"endpoint": {}, "path": {}},
     ),
+    ("extensions", "file_storage"): (
+        f"{CONTRIB}/extension/storage/filestorage",
+        {"directory": {}, "create_directory": {}, "timeout": {}, "fsync": {}, "compaction": {}},
+    ),
     ("receivers", "otlp"): (
         f"{CORE}/receiver/otlpreceiver",
         {"protocols": {"http": {"endpoint": {}}, "grpc": {"endpoint": {}}}},
@@ -354,6 +363,7 @@ DOCUMENTED: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
             "include": [{}],
             "exclude": [{}],
             "start_at": {},
+            "storage": {},
             "include_file_name": {},
             "include_file_path": {},
             "resource": {},
@@ -368,7 +378,13 @@ DOCUMENTED: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("processors", "batch"): (f"{CORE}/processor/batchprocessor", {"timeout": {}, "send_batch_size": {}}),
     ("processors", "tail_sampling"): (
         f"{CONTRIB}/processor/tailsamplingprocessor",
-        {"decision_wait": {}, "num_traces": {}, "expected_new_traces_per_sec": {}, "policies": [POLICIES]},
+        {
+            "decision_wait": {},
+            "num_traces": {},
+            "expected_new_traces_per_sec": {},
+            "decision_cache": {"sampled_cache_size": {}, "non_sampled_cache_size": {}},
+            "policies": [POLICIES],
+        },
     ),
     ("exporters", "otlphttp"): (f"{CORE}/exporter/otlphttpexporter", {"endpoint": {}, "headers": {}, "tls": {}}),
     ("connectors", "spanmetrics"): (
@@ -495,6 +511,31 @@ def test_traces_that_failed_or_were_slow_are_kept() -> None:
     policies = loaded(COLLECTOR / "gateway.yaml")["processors"]["tail_sampling"]["policies"]
     assert {"status_codes": ["ERROR"]} in [policy.get("status_code") for policy in policies]
     assert {"threshold_ms": 500} in [policy.get("latency") for policy in policies]
+
+
+def test_a_trace_is_decided_upon_once_and_not_before_it_is_whole() -> None:
+    sampling = loaded(COLLECTOR / "gateway.yaml")["processors"]["tail_sampling"]
+    flag = re.search(r"--graceful-timeout=(\d+)", DOCKERFILE)
+    assert flag
+    assert int(sampling["decision_wait"].rstrip("s")) >= int(flag[1]) + 5, "the slowest request, and a batch"
+    assert sampling["decision_cache"]["sampled_cache_size"] > sampling["num_traces"]
+
+
+def test_a_collector_that_reads_from_the_end_remembers_where_that_was() -> None:
+    for path in COLLECTOR.glob("*.yaml"):
+        config = loaded(path)
+        for name, receiver in config.get("receivers", {}).items():
+            if name.startswith("filelog") and receiver["start_at"] == "end":
+                assert receiver["storage"] in config["extensions"]
+
+
+def test_what_a_collector_remembers_outlives_its_pod() -> None:
+    (agent,) = (manifest for manifest in manifests("daemonset") if manifest["kind"] == "DaemonSet")
+    directory = loaded(COLLECTOR / "pod-logs.yaml")["extensions"]["file_storage"]["directory"]
+    (mount,) = (m for c in containers(agent) for m in c["volumeMounts"] if m["mountPath"] == directory)
+    assert not mount.get("readOnly")
+    (volume,) = (v for v in agent["spec"]["template"]["spec"]["volumes"] if v["name"] == mount["name"])
+    assert volume["hostPath"]["type"] == "DirectoryOrCreate"
 
 
 def test_span_metrics_are_made_of_all_spans_and_have_the_catalogues_buckets() -> None:
@@ -642,6 +683,17 @@ def test_pod_monitor_scrapes_the_shops_port_with_the_shops_token() -> None:
     (token,) = (variable for variable in shop["env"] if variable["name"] == "METRICS_TOKEN")
     assert endpoint["authorization"]["credentials"] == token["valueFrom"]["secretKeyRef"]
     assert monitor["spec"]["scrapeProtocols"][0].startswith("OpenMetrics")
+
+
+def test_pod_monitor_calls_the_instance_as_the_shop_calls_itself() -> None:
+    (monitor,) = (manifest for manifest in manifests("daemonset") if manifest["kind"] == "PodMonitor")
+    (rule,) = monitor["spec"]["podMetricsEndpoints"][0]["relabelings"]
+    discovered = {"namespace": "$(POD_NAMESPACE)", "pod_name": "$(POD_NAME)", "pod_container_name": "shop"}
+    found = [discovered[label.removeprefix("__meta_kubernetes_")] for label in rule["sourceLabels"]]
+    assert set(rule) == {"sourceLabels", "separator", "targetLabel"}
+    assert rule["targetLabel"] == "instance"
+    (attributes,) = (v for v in shop_of("daemonset")["env"] if v["name"] == "OTEL_RESOURCE_ATTRIBUTES")
+    assert f"service.instance.id={rule['separator'].join(found)}," in attributes["value"]
 
 
 def shop_of(variant: str) -> Any:

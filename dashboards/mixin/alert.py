@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from .slo import Slo
 
-__all__ = ["Alert"]
+__all__ = ["OF_FLASK", "Alert"]
+
+OF_FLASK = "and on (job, instance) last_over_time(flask_app_info[15m])"
+"""Every exporter has ``process_*``, every program with traces ``otel_*``: the alerts are on those observed here."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def exceptions() -> list[Panel]:
         ).span(10),
         rows(
             "Top exceptions",
-            "Over the time shown. A click on a route opens it.",
+            "Over the time shown. A click on a route opens it; an empty one stands for the URLs that no route matched.",
             "short",
             {"exceptions": increase("flask_exceptions_total", ROUTE, by=by)},
             sort="exceptions",

@@ -19,8 +19,18 @@ AT = {"job": "web", "instance": "a"}
 MINUTE = 100
 ONE_SO_FAR = "_x95 1x20"
 """A counter that appears with its first event: it never rises."""
+FROM_THE_START = "_x80 0x14 1x20"
+"""A counter that appears with its process, at 0."""
+NONE = "_x95 0x20"
 LONG_AGO = "3x120"
 RISING = rising((0, 90), (2, 30), start=5)
+INSTANCES = {
+    "first": ONE_SO_FAR,
+    "from-the-start": FROM_THE_START,
+    "none": NONE,
+    "old": LONG_AGO,
+    "rising": RISING,
+}
 
 # alert, counter, labels that stay, labels that fall away, value told at minute 100
 COUNTED = (
@@ -40,10 +50,10 @@ def _counted(slo: Slo) -> dict[str, Any]:
     """One event is told, though its counter never rises; old ones are not; new ones of an old counter are."""
     inputs, checks = {}, []
     for alert, counter, kept, dropped in COUNTED:
-        for instance, values in (("first", ONE_SO_FAR), ("old", LONG_AGO), ("rising", RISING)):
+        for instance, values in INSTANCES.items():
             inputs[series(counter, {**AT, "instance": instance, **kept, **dropped})] = values
         # Ten rises of 2, seen through 15 minutes of which Prometheus has samples for all.
-        told = (("first", "1"), ("rising", "20"))
+        told = (("first", "1"), ("from-the-start", "1"), ("rising", "20"))
         checks.append(fires(slo, alert, MINUTE, *(("", {**AT, "instance": i, **kept}, value) for i, value in told)))
     return case("an event that is lost is told once it happened, and not for ever", inputs, alert_checks=checks)
 
@@ -60,12 +70,17 @@ def _other_outcomes(slo: Slo) -> dict[str, Any]:
 def _spans(slo: Slo) -> dict[str, Any]:
     exported = "otel_sdk_exporter_span_exported_total"
     inputs = {}
-    for instance, failing in (("broken", 50), ("well", 5)):
+    # Half as many again, and half as many, as may fail; and a program that is no Flask app.
+    for instance, failing in (("broken", 15), ("well", 5), ("another", 50)):
         at = {**AT, "instance": instance}
+        if instance != "another":
+            inputs[series("flask_app_info", {**at, "flask_app": "shop"})] = "1x60"
         inputs[series(exported, {**at, "error_type": ""})] = rising((1000 - failing, 60))
         inputs[series(exported, {**at, "error_type": "ConnectionError"})] = rising((failing, 60))
-    expected = ("", {**AT, "instance": "broken"}, "5%")
+    expected = ("", {**AT, "instance": "broken"}, "1.5%")
     check = fires(slo, "FlaskSpansNotExported", 30, expected)
     return case(
-        "a collector that refuses one span in twenty, and one that refuses one in 200", inputs, alert_checks=[check]
+        "a collector that refuses 15 spans in a thousand, one that refuses 5, and another program",
+        inputs,
+        alert_checks=[check],
     )

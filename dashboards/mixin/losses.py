@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .alert import Alert
+from .alert import OF_FLASK
 
 __all__ = ["audit_alerts", "telemetry_alerts"]
 
@@ -71,7 +72,7 @@ def _spans_not_exported() -> Alert:
         name="FlaskSpansNotExported",
         expr=(
             f'sum by ({by}) (rate({exported}{{error_type!=""}}[15m]))\n'
-            f"  / sum by ({by}) (rate({exported}[15m])) > {FAILED_EXPORTS_RATIO:g}"
+            f"  / sum by ({by}) (rate({exported}[15m])) > {FAILED_EXPORTS_RATIO:g}\n{OF_FLASK}"
         ),
         severity="ticket",
         wait="15m",

@@ -116,7 +116,7 @@ def objectives(slo: Slo) -> list[stat.Panel | timeseries.Panel]:
         left(
             "Error budget left",
             f"Of the {budget(slo.availability_objective):.4g} of requests that may fail in {slo.window_days} days: the "
-            "part that is left, of the worst app. Below 0 the promise is broken. Needs the recording rules.",
+            f"part that is left, of the worst app. Below 0 the promise is broken. {keeps(slo)}",
             failed.format(window=f"{slo.window_days}d"),
             slo.availability_objective,
         ),
@@ -124,13 +124,18 @@ def objectives(slo: Slo) -> list[stat.Panel | timeseries.Panel]:
             "Latency budget left",
             f"Of the {budget(slo.latency_objective):.4g} of requests that may take longer than "
             f"{slo.latency_threshold_seconds:g} s in {slo.window_days} days: the part that is left, of the worst app. "
-            "Needs the recording rules.",
+            f"{keeps(slo)}",
             slow.format(window=f"{slo.window_days}d"),
             slo.latency_objective,
         ),
         burn("Error budget burn", failed, slo.availability_objective),
         burn("Latency budget burn", slow, slo.latency_objective),
     ]
+
+
+def keeps(slo: Slo) -> str:
+    """Say what a budget is counted from."""
+    return f"Needs the recording rules, and a Prometheus that keeps {slo.window_days} days: it counts what it has."
 
 
 def left(title: str, description: str, recorded: str, objective: float) -> stat.Panel:
@@ -227,7 +232,8 @@ def slowest() -> Panel:
     """Lead to the routes that are to be made faster."""
     return rows(
         "Slowest routes",
-        "Over the time shown; time spent is the sum of all requests. A click on a row opens its route.",
+        "Over the time shown; time spent is the sum of all requests. A click on a row opens its route; "
+        "an empty one stands for the URLs that no route matched.",
         "s",
         {
             "p50": quantile(0.5, selector=ROUTE, by=BY_ROUTE, window=RANGE),
@@ -243,7 +249,8 @@ def failing() -> Panel:
     whole = requests(ROUTE, by=BY_ROUTE, window=RANGE)
     return rows(
         "Most failing routes",
-        "Requests over the time shown. A click on a row opens its route.",
+        "Requests over the time shown. A click on a row opens its route; an empty one stands for the URLs that no "
+        "route matched.",
         "short",
         {
             "server errors": padded(errors(ROUTE, by=BY_ROUTE, window=RANGE), whole),

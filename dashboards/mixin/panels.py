@@ -23,14 +23,10 @@ from grafana_foundation_sdk.models.common import StackingMode
 from grafana_foundation_sdk.models.common import TooltipDisplayMode
 from grafana_foundation_sdk.models.common import VisibilityMode
 from grafana_foundation_sdk.models.dashboard import DashboardLinkType
-from grafana_foundation_sdk.models.dashboard import DashboardSpecialValueMapOptions
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig
-from grafana_foundation_sdk.models.dashboard import SpecialValueMap
-from grafana_foundation_sdk.models.dashboard import SpecialValueMatch
 from grafana_foundation_sdk.models.dashboard import Threshold
 from grafana_foundation_sdk.models.dashboard import ThresholdsMode
-from grafana_foundation_sdk.models.dashboard import ValueMappingResult
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
@@ -90,8 +86,8 @@ def number(title: str, description: str, unit: str, expression: str) -> stat.Pan
 
 
 def count(title: str, description: str, expression: str) -> stat.Panel:
-    """How often something happened in the time shown; the expression counts over `RANGE`."""
-    target = prometheus.Dataquery().expr(expression).legend_format(title).instant()
+    """How often something happened in the time shown; the expression counts over `RANGE`, and 0 is shown as such."""
+    target = prometheus.Dataquery().expr(f"{expression} or vector(0)").legend_format(title).instant()
     return (
         number(title, f"{description} Over the time shown.", "short", expression)
         .targets([target])
@@ -176,7 +172,6 @@ def rows(title: str, description: str, unit: str, values: Mapping[str, str], *, 
         .span(12)
         .sort_by([common.TableSortByFieldState().display_name(sort).desc(desc=True)])
         .filterable(filterable=True)
-        .mappings([SpecialValueMap(NO_ROUTE)])
         .transformations(columns([*values]))
     )
     for name, expression in values.items():
@@ -186,12 +181,12 @@ def rows(title: str, description: str, unit: str, values: Mapping[str, str], *, 
     return panel
 
 
-NO_ROUTE = DashboardSpecialValueMapOptions(SpecialValueMatch.EMPTY, ValueMappingResult(text="(none)", index=0))
-"""URLs that no route matched have an empty one."""
-
-
 def to_route() -> dashboard.DashboardLink:
-    """Lead from a row that has ``flask_app`` and ``http_route`` to the dashboard of that route."""
+    """Lead from a row that has ``flask_app`` and ``http_route`` to the dashboard of that route.
+
+    The link carries what the cell shows. An empty route is left empty, which chooses the URLs that no route matched; a
+    word in its place would choose nothing.
+    """
     return (
         dashboard.DashboardLink("Show this route")
         .type(DashboardLinkType.LINK)

@@ -79,4 +79,9 @@ def _filled_in(template: str, labels: Mapping[str, str], value: str) -> str:
             return value
         return quote_plus(labels.get(label, "")) if quoted else labels.get(label, "")
 
+    template = re.sub(
+        r"{{ with \$labels\.(\w+) }}(.*?){{ \. }}(.*?){{ end }}",
+        lambda found: f"{found[2]}{labels[found[1]]}{found[3]}" if labels.get(found[1]) else "",
+        template,
+    )
     return re.sub(r"{{ \$(?:value|labels\.(?P<label>\w+))(?: \| (?P<function>[^}]+))? }}", fill, template)

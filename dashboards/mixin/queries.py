@@ -17,6 +17,7 @@ __all__ = [
     "WINDOW",
     "apdex",
     "bound",
+    "changes",
     "client_errors",
     "errors",
     "increase",
@@ -60,10 +61,15 @@ def total(
     by: tuple[str, ...] = (),
     function: str = "sum",
     offset: str = "",
+    app: str = "",
 ) -> str:
-    """Aggregate a gauge."""
+    """Aggregate a gauge.
+
+    ``app`` is the selector of an app: of a metric that other programs have, too, such as ``up``, it leaves the series
+    of those targets that serve one. An app that is down is one of them for as long as the dashboard looks back.
+    """
     _known(metric)
-    return f"{_over(function, by)}({metric}{{{selector}}}{_ago(offset)})"
+    return f"{_over(function, by)}({_serving(f'{metric}{{{selector}}}{_ago(offset)}', app)})"
 
 
 def rate(
@@ -73,14 +79,39 @@ def rate(
     by: tuple[str, ...] = (),
     window: str = WINDOW,
     offset: str = "",
+    app: str = "",
 ) -> str:
-    """Events a second of a counter, or of a histogram's ``_count``, ``_sum`` or ``_bucket``; summed."""
-    return _per_window("increase" if window == RANGE else "rate", metric, selector, by, window, offset)
+    """Events a second of a counter, or of a histogram's ``_count``, ``_sum`` or ``_bucket``; summed.
+
+    Over `RANGE` they are counted, as `increase` does; but of buckets, which are only compared with each other, the
+    first event of a series is left out. ``app`` as for `total`.
+    """
+    if window == RANGE and not metric.endswith("_bucket"):
+        return increase(metric, selector, by=by, app=app)
+    _known(metric)
+    function = "increase" if window == RANGE else "rate"
+    each = f"{function}({metric}{{{selector}}}[{window}]{_ago(offset)})"
+    return f"{_over('sum', by)}({_serving(each, app)})"
 
 
-def increase(metric: str, selector: str = "", *, by: tuple[str, ...] = (), window: str = RANGE) -> str:
-    """Events of a counter in the window; summed."""
-    return _per_window("increase", metric, selector, by, window, "")
+def increase(metric: str, selector: str = "", *, by: tuple[str, ...] = (), window: str = RANGE, app: str = "") -> str:
+    """Events of a counter in the window, those included with which a series was born; summed.
+
+    A counter of an open set of labels begins with its first event, and ``increase`` sees only what is added to that.
+    A series that was there in the hour before the window was not born in it. ``app`` as for `total`.
+    """
+    _known(metric)
+    series = f"{metric}{{{selector}}}"
+    grown = f"increase({series}[{window}])"
+    born = f"min_over_time({series}[{window}]) unless last_over_time({series}[1h] offset {window})"
+    each = f"{grown} + ({born}) or {born} or {grown}"
+    return f"{_over('sum', by)}({_serving(f'({each})' if app else each, app)})"
+
+
+def changes(metric: str, selector: str = "", *, by: tuple[str, ...] = (), window: str = RANGE, app: str = "") -> str:
+    """How often a gauge took another value in the window; summed. ``app`` as for `total`."""
+    _known(metric)
+    return f"{_over('sum', by)}({_serving(f'changes({metric}{{{selector}}}[{window}])', app)})"
 
 
 def requests(selector: str = "", *, by: tuple[str, ...] = (), window: str = WINDOW, offset: str = "") -> str:
@@ -148,7 +179,8 @@ def apdex(
     good = where(selector, 'error_type=""')
     satisfied = rate(f"{DURATION}_bucket", where(good, bound(satisfied_seconds)), by=by, window=window)
     tolerated = rate(f"{DURATION}_bucket", where(good, bound(tolerated_seconds)), by=by, window=window)
-    return f"({satisfied} + {tolerated}) / 2 / ({requests(selector, by=by, window=window)} > 0)"
+    whole = requests(selector, by=by, window=window)
+    return f"{padded(f'{satisfied} + {tolerated}', whole)} / 2 / ({whole} > 0)"
 
 
 def bound(seconds: float) -> str:
@@ -164,9 +196,8 @@ def bound(seconds: float) -> str:
     return f'le=~"{seconds:g}|{seconds:.1f}"' if seconds == int(seconds) else f'le="{seconds:g}"'
 
 
-def _per_window(function: str, metric: str, selector: str, by: tuple[str, ...], window: str, offset: str) -> str:
-    _known(metric)
-    return f"{_over('sum', by)}({function}({metric}{{{selector}}}[{window}]{_ago(offset)}))"
+def _serving(series: str, app: str) -> str:
+    return f"{series} and on (job, instance) last_over_time(flask_app_info{{{app}}}[{RANGE}])" if app else series
 
 
 def _ago(offset: str) -> str:
@@ -191,4 +222,4 @@ def _known(metric: str) -> None:
 
 
 SCRAPE_METRICS = ("scrape_duration_seconds", "scrape_samples_scraped", "up")
-"""What Prometheus says of every target by itself; there is none where metrics arrive by OTLP."""
+"""What every scrape adds by itself, Prometheus' own or that of a collector which pushes on what it scraped."""

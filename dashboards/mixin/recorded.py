@@ -14,7 +14,21 @@ if TYPE_CHECKING:
 
     from .slo import Slo
 
-__all__ = ["APP", "ERRORS", "ROUTE", "SLOW", "WINDOWS", "Scope", "of_apps", "of_routes", "total_over"]
+__all__ = [
+    "APP",
+    "ERRORS",
+    "ROUTE",
+    "SLOW",
+    "WINDOWS",
+    "Rule",
+    "Scope",
+    "is_long",
+    "of_apps",
+    "of_apps_long",
+    "of_routes",
+    "of_routes_long",
+    "total_over",
+]
 
 Rule = dict[str, Any]
 
@@ -39,9 +53,11 @@ class Scope:
     prefix: str
     labels: tuple[str, ...]
     selector: str = ""
+    there: str = ""
+    """What has a series as long as there is something to be requested, if anything tells."""
 
     def requests(self) -> str:
-        """Name the requests a second."""
+        """Name the requests a second, 0 where there are none yet."""
         return f"{self.prefix}:http_server_requests:rate5m"
 
     def rate(self, kind: str) -> str:
@@ -60,19 +76,22 @@ class Scope:
         """Name the requests in flight."""
         return f"{self.prefix}:http_server_active_requests:sum"
 
+    def workers(self) -> str:
+        """Name the processes that serve."""
+        return f"{self.prefix}:observability_workers:sum"
+
     def apdex(self) -> str:
         """Name the Apdex."""
         return f"{self.prefix}:http_server_requests:apdex_rate5m"
 
 
-APP = Scope("flask_app", ("job", "flask_app"))
+APP = Scope("flask_app", ("job", "flask_app"), there="count by (job, flask_app) (flask_app_info)")
 ROUTE = Scope("flask_app_http_route", ("job", "flask_app", "http_route"), 'http_route!=""')
 """Requests that match no route are their app's alone: nobody owns them."""
 
 
 def of_apps(slo: Slo) -> list[Rule]:
     """Return the rules by app, those first that others read."""
-    windows = dict.fromkeys((*WINDOWS, f"{slo.window_days}d"))
     apdex = queries.apdex(
         satisfied_seconds=slo.apdex_satisfied_seconds,
         tolerated_seconds=slo.apdex_tolerated_seconds,
@@ -81,16 +100,32 @@ def of_apps(slo: Slo) -> list[Rule]:
     )
     return [
         *_rates(APP, slo),
-        *_ratios(APP, windows),
+        *_ratios(APP, _short()),
         *(_quantile(APP, q) for q in QUANTILES),
         _rule(APP.apdex(), apdex),
         _rule(APP.active(), queries.total("http_server_active_requests", by=APP.labels)),
+        _rule(APP.workers(), _workers()),
     ]
+
+
+def of_apps_long(slo: Slo) -> list[Rule]:
+    """Return the rules by app on windows that need not be looked at twice a minute."""
+    return _ratios(APP, dict.fromkeys((*filter(is_long, WINDOWS), f"{slo.window_days}d")))
 
 
 def of_routes(slo: Slo) -> list[Rule]:
     """Return the rules by route: as many series for each as an app has routes, so no more than are asked for."""
-    return [*_rates(ROUTE, slo), *_ratios(ROUTE, WINDOWS), _quantile(ROUTE, 0.99)]
+    return [*_rates(ROUTE, slo), *_ratios(ROUTE, _short()), _quantile(ROUTE, 0.99)]
+
+
+def of_routes_long() -> list[Rule]:
+    """Return the rules by route on windows that need not be looked at twice a minute."""
+    return _ratios(ROUTE, filter(is_long, WINDOWS))
+
+
+def is_long(window: str) -> bool:
+    """Tell whether a window spans days."""
+    return window.endswith("d")
 
 
 def total_over(rate: str, window: str) -> str:
@@ -102,17 +137,29 @@ def total_over(rate: str, window: str) -> str:
 def _rates(scope: Scope, slo: Slo) -> list[Rule]:
     by, selector = scope.labels, scope.selector
     slow = queries.slow(selector, threshold_seconds=slo.latency_threshold_seconds, by=by, window="5m")
-    # 0 where nothing went wrong: a sum over a window needs a value for every moment in it.
+    requests = queries.requests(selector, by=by, window="5m")
+    # 0 where nothing went wrong, or came: a sum over a window needs a value for every moment in it.
     return [
-        _rule(scope.requests(), queries.requests(selector, by=by, window="5m")),
+        _rule(scope.requests(), f"{requests} or 0 * {scope.there}" if scope.there else requests),
         _rule(scope.rate(ERRORS), f"{queries.errors(selector, by=by, window='5m')} or 0 * {scope.requests()}"),
         _rule(scope.rate(SLOW), f"clamp_min({slow}, 0)"),
     ]
 
 
+def _workers() -> str:
+    """Count the processes of each app: one where an instance does not tell of several."""
+    instances = "max by (job, instance, flask_app) (flask_app_info)"
+    workers = "max by (job, instance) (observability_workers)"
+    return f"sum by (job, flask_app) ({instances} * on (job, instance) group_left {workers} or {instances})"
+
+
+def _short() -> list[str]:
+    return [window for window in WINDOWS if not is_long(window)]
+
+
 def _ratios(scope: Scope, windows: Iterable[str]) -> list[Rule]:
     return [
-        _rule(scope.ratio(kind, window), _ratio(scope, kind, window)) for kind in (ERRORS, SLOW) for window in windows
+        _rule(scope.ratio(kind, window), _ratio(scope, kind, window)) for window in windows for kind in (ERRORS, SLOW)
     ]
 
 

@@ -35,7 +35,7 @@ LEFT_AFTER = {"5m": 0, "30m": 0, "1h": 5 / 61, "2h": 60 / 116}
 
 def recording_cases(slo: Slo) -> list[dict[str, Any]]:
     """Return all of them."""
-    return [_values(slo)]
+    return [_values(slo), _before_the_first_request()]
 
 
 def _values(slo: Slo) -> dict[str, Any]:
@@ -51,8 +51,14 @@ def _values(slo: Slo) -> dict[str, Any]:
                 _is(scope, scope.ratio(kind, window), AFTER_MINUTES, SHARES[kind] * left)
                 for window, left in LEFT_AFTER.items()
             ]
-    checks += [*_quantiles(slo), _is(APP, APP.apdex(), BAD_MINUTES, 0.54), _is(APP, APP.active(), BAD_MINUTES, 7)]
+    checks += [*_quantiles(slo), _is(APP, APP.apdex(), BAD_MINUTES, 0.54)]
+    checks += [_is(APP, APP.active(), BAD_MINUTES, 7), _is(APP, APP.workers(), BAD_MINUTES, 4)]
     return case("recorded values", _inputs(slo), value_checks=checks)
+
+
+def _before_the_first_request() -> dict[str, Any]:
+    inputs = {series("flask_app_info", {"job": "web", "flask_app": "shop"}): "1x30"}
+    return case("an app before its first request", inputs, value_checks=[_is(APP, APP.requests(), 20, 0)])
 
 
 def _quantiles(slo: Slo) -> list[dict[str, Any]]:
@@ -72,6 +78,10 @@ def _inputs(slo: Slo) -> dict[str, str]:
         series(f"{DURATION}_count", bad): rising(failed, (0, 60)),
         series("http_server_active_requests", {**LABELS, "instance": "a"}): "3x120",
         series("http_server_active_requests", {**LABELS, "instance": "b"}): "4x120",
+        # One instance with three processes, and one that does not count itself.
+        series("flask_app_info", {"job": "web", "flask_app": "shop", "instance": "a"}): "1x120",
+        series("flask_app_info", {"job": "web", "flask_app": "shop", "instance": "b"}): "1x120",
+        series("observability_workers", {"job": "web", "instance": "a"}): "3x120",
     }
     for bound in _bounds(slo):
         inputs[series(f"{DURATION}_bucket", {**good, "le": f"{bound}"})] = rising(ok_quick, (100, 60))

@@ -170,7 +170,8 @@ def exceptions() -> Panel:
     by = ("flask_app", "http_route", "exception_type")
     return rows(
         "Exceptions",
-        "Errors that no error handler of the app answered, over the time shown.",
+        "Errors that no error handler of the app answered, over the time shown. An empty route stands for the URLs "
+        "that no route matched.",
         "short",
         {"exceptions": increase("flask_exceptions_total", ROUTE, by=by)},
         sort="exceptions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ class Slo:
 
     An objective is a share between 0 and 1, both excluded. Every duration is a bucket bound of
     ``http_server_request_duration_seconds``: requests below any other bound cannot be counted.
+
+    ``threads_per_worker`` is how many requests one process serves at a time, 1 or more. ``group_labels`` are labels of
+    targets, such as ``cluster``, that tell apps apart beside ``job``: rules group by them, too.
     """
 
     window_days: int = 30
@@ -34,6 +38,8 @@ class Slo:
     latency_threshold_seconds: float = 0.5
     apdex_satisfied_seconds: float = 0.25
     apdex_tolerated_seconds: float = 1.0
+    threads_per_worker: int = 1
+    group_labels: tuple[str, ...] = ()
     dashboard_base_url: str = ""
     runbook_base_url: str = "dashboards/RUNBOOK.md"
 
@@ -43,8 +49,9 @@ class Slo:
         Raises:
             SloError: with the key, the value and what it may be.
         """
-        if self.window_days < 1:
-            raise SloError(f"window_days is {self.window_days!r}: give 1 or more")
+        for name in ("window_days", "threads_per_worker"):
+            if getattr(self, name) < 1:
+                raise SloError(f"{name} is {getattr(self, name)!r}: give 1 or more")
         for name in ("availability_objective", "latency_objective"):
             if not 0 < getattr(self, name) < 1:
                 raise SloError(f"{name} is {getattr(self, name)!r}: give a share between 0 and 1, such as 0.999")
@@ -53,6 +60,14 @@ class Slo:
                 raise SloError(f"{name} is {getattr(self, name)!r}: give one of {DURATION_BUCKETS_SECONDS}")
         if self.apdex_satisfied_seconds >= self.apdex_tolerated_seconds:
             raise SloError("apdex_satisfied_seconds is to be below apdex_tolerated_seconds")
+        self._check_group_labels()
+
+    def _check_group_labels(self) -> None:
+        if not isinstance(self.group_labels, tuple):
+            raise SloError(f"group_labels is {self.group_labels!r}: give a list, such as [cluster, namespace]")
+        for label in self.group_labels:
+            if not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", label):
+                raise SloError(f"group_labels has {label!r}: give names of labels, such as cluster")
 
     @classmethod
     def load(cls, path: Path) -> Slo:
@@ -65,6 +80,8 @@ class Slo:
         known = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(set(fields) - set(known)):
             raise SloError(f"{path.name} has {unknown}: known are {known}")
+        if isinstance(fields.get("group_labels"), list):
+            fields["group_labels"] = tuple(fields["group_labels"])
         return cls(**fields)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .alert import Alert
+from .alert import OF_FLASK
 from .recorded import APP
 from .recorded import ERRORS
 
@@ -16,17 +17,18 @@ __all__ = ["process_alerts", "request_alerts"]
 APP_VARIABLES = ("job", "flask_app")
 PROCESS_VARIABLES = ("job", "instance")
 
-OF_FLASK = "and on (job, instance) last_over_time(flask_app_info[15m])"
-"""Every exporter has ``process_*``: these alerts are about processes that serve an app observed here."""
+WORKER = "{{ with $labels.worker }}Worker {{ . }} of {{ end }}"
+"""A server with one process does not number it."""
 
 SPIKE_RATIO = 0.01
 SPIKE_FACTOR = 5
 SPIKE_REQUESTS = 10
 P99_REQUESTS = 100
-PILED_UP = 10
-PILED_UP_FACTOR = 3
-GROWTH = 1.5
-"""More traffic than this many times what was an hour ago explains that more requests are in flight."""
+TAKEN_RATIO = 0.75
+"""Of all threads. A scrape holds one itself, so that of four it sees no more than three taken."""
+TAKEN_FACTOR = 1.5
+"""Times the mean of a day: an app that holds long requests as a rule is well."""
+FINISHED_FACTOR = 0.5
 SILENT_FROM_RATE = 0.1
 """Requests a second that an app must have had for its silence to be news."""
 CPU_CORES = 0.9
@@ -37,7 +39,7 @@ RESTARTS = 4
 
 def request_alerts(slo: Slo) -> list[Alert]:
     """Return the alerts on requests: more errors than usual, slow ones, ever more of them, none at all."""
-    return [_error_spike(), _p99(slo), _piling_up(), _no_traffic()]
+    return [_error_spike(), _p99(slo), _piling_up(slo), _no_traffic()]
 
 
 def process_alerts() -> list[Alert]:
@@ -81,21 +83,24 @@ def _p99(slo: Slo) -> Alert:
     )
 
 
-def _piling_up() -> Alert:
-    active, requests = APP.active(), APP.requests()
+def _piling_up(slo: Slo) -> Alert:
+    active, requests, workers = APP.active(), APP.requests(), APP.workers()
     return Alert(
         name="FlaskRequestsPilingUp",
+        # A busy app finishes what it takes. One that is quiet at this time of day was so yesterday.
         expr=(
-            f"avg_over_time({active}[5m]) > {PILED_UP}\n"
-            f"and avg_over_time({active}[5m]) > {PILED_UP_FACTOR} * avg_over_time({active}[1h] offset 15m)\n"
-            f"and {requests} < {GROWTH} * avg_over_time({requests}[1h] offset 15m)"
+            f"avg_over_time({active}[5m])"
+            f" >= {TAKEN_RATIO:g} * {slo.threads_per_worker} * avg_over_time({workers}[5m])\n"
+            f"and avg_over_time({active}[5m]) > {TAKEN_FACTOR:g} * avg_over_time({active}[1d] offset 1h)\n"
+            f"and {requests} < {FINISHED_FACTOR:g} * avg_over_time({requests}[1d] offset 1h)\n"
+            f"unless {requests} >= {FINISHED_FACTOR:g} * min_over_time({requests}[1h] offset 23h30m)"
         ),
         severity="page",
         wait="5m",
-        summary="{{ $labels.flask_app }} holds ever more requests and finishes no more than before.",
+        summary="{{ $labels.flask_app }} has its workers full of requests and finishes few of them.",
         description="{{ $value | humanize }} requests to {{ $labels.flask_app }} (job {{ $labels.job }}) are in flight,"
-        f" more than {PILED_UP_FACTOR} times as many as an hour ago, though no more arrive: something behind it hangs,"
-        " or its workers are all taken.",
+        " which takes nearly all that it can serve at a time, and it finishes less than half of what it did in the last"
+        " day: something behind it hangs.",
         dashboard="overview",
         variables=APP_VARIABLES,
     )
@@ -105,13 +110,12 @@ def _no_traffic() -> Alert:
     requests = APP.requests()
     return Alert(
         name="FlaskNoTraffic",
-        # The app is there, since its last scrape or push told of it. Yesterday, in the hour around this time of day, it
-        # had traffic all the time.
+        # The record is 0 where the app is there, even if it has had no request since it started. Yesterday, in the hour
+        # around this time of day, it had traffic all the time.
         expr=(
             f"avg_over_time({requests}[6h] offset 15m) > {SILENT_FROM_RATE:g}\n"
-            f"unless {requests} > 0\n"
-            f"unless min_over_time({requests}[1h] offset 23h30m) == 0\n"
-            "and on (job, flask_app) flask_app_info"
+            f"and {requests} == 0\n"
+            f"unless min_over_time({requests}[1h] offset 23h30m) == 0"
         ),
         severity="page",
         wait="10m",
@@ -126,17 +130,21 @@ def _no_traffic() -> Alert:
 def _app_down() -> Alert:
     return Alert(
         name="FlaskAppDown",
-        # Where metrics are pushed there is no `up`, and nothing to be said here.
+        # Targets that do not answer, for as long as they do not; or that are no longer looked for, for an hour. Where
+        # metrics are pushed there is no `up`, and nothing to be said here.
         expr=(
-            "count by (job) (last_over_time(flask_app_info[1h]))\n"
-            "and on (job) count by (job) (last_over_time(up[1h]))\n"
+            "count by (job) (up == 0)\n"
+            "and on (job) last_over_time(flask_app_info[7d])\n"
+            "unless on (job) up == 1\n"
+            "or count by (job) (last_over_time(flask_app_info[1h]))\n"
+            "and on (job) last_over_time(up[1h])\n"
             "unless on (job) up == 1"
         ),
         severity="page",
         wait="3m",
         summary="No instance of {{ $labels.job }} can be scraped.",
-        description="None of the {{ $value | humanize }} that job {{ $labels.job }} had in the last hour answers a"
-        " scrape: it is down, or its metrics are closed to Prometheus.",
+        description="None of the {{ $value | humanize }} that job {{ $labels.job }} has, or had in the last hour,"
+        " answers a scrape: it is down, or its metrics are closed to Prometheus.",
         dashboard="workers",
         variables=("job",),
     )
@@ -145,7 +153,12 @@ def _app_down() -> Alert:
 def _target_down() -> Alert:
     return Alert(
         name="FlaskTargetDown",
-        expr="up == 0\nand on (job) last_over_time(flask_app_info[1d])",
+        # An instance that served Flask, or that has not answered yet in a job which does; no other exporter beside it.
+        expr=(
+            "up == 0\nand on (job, instance) last_over_time(flask_app_info[7d])\n"
+            "or up == 0\nand on (job) last_over_time(flask_app_info[7d])\n"
+            "unless on (job, instance) max_over_time(up[7d]) == 1"
+        ),
         severity="ticket",
         wait="10m",
         summary="{{ $labels.instance }} of {{ $labels.job }} cannot be scraped.",
@@ -165,11 +178,11 @@ def _crash_loop() -> Alert:
             "or sum by (job, instance) (increase(observability_worker_starts_total[15m]))\n"
             f"  >= {RESTARTS} * max by (job, instance) (max_over_time(observability_workers[15m]) > 0)"
         ),
-        severity="page",
+        severity="ticket",  # a short max_requests looks the same, and requests that fail have pages of their own
         wait="5m",
         summary="Workers of {{ $labels.instance }} ({{ $labels.job }}) start again and again.",
         description="{{ $value | humanize }} starts of workers in 15 minutes on {{ $labels.instance }} of job"
-        " {{ $labels.job }}: they crash, are killed for their memory, or time out.",
+        " {{ $labels.job }}: they crash, are killed for their memory, time out, or reach max_requests too soon.",
         dashboard="workers",
         variables=PROCESS_VARIABLES,
     )
@@ -182,7 +195,7 @@ def _cpu() -> Alert:
         severity="ticket",
         wait="15m",
         summary="A worker of {{ $labels.instance }} ({{ $labels.job }}) is busy all the time.",
-        description="Worker {{ $labels.worker }} of {{ $labels.instance }}, job {{ $labels.job }}, uses"
+        description=f"{WORKER}{{{{ $labels.instance }}}}, job {{{{ $labels.job }}}}, uses"
         ' {{ $value | printf "%.2f" }} cores, and one is all that Python runs on: its requests wait for each other.',
         dashboard="workers",
         variables=PROCESS_VARIABLES,
@@ -196,7 +209,7 @@ def _descriptors() -> Alert:
         severity="page",
         wait="5m",
         summary="A worker of {{ $labels.instance }} ({{ $labels.job }}) runs out of file descriptors.",
-        description="Worker {{ $labels.worker }} of {{ $labels.instance }}, job {{ $labels.job }}, has"
+        description=f"{WORKER}{{{{ $labels.instance }}}}, job {{{{ $labels.job }}}}, has"
         " {{ $value | humanizePercentage }} of its file descriptors open; without a free one it takes no connection.",
         dashboard="workers",
         variables=PROCESS_VARIABLES,

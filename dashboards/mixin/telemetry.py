@@ -28,12 +28,23 @@ DELIVERED = 'error_type=""'
 UNDELIVERED = 'error_type!=""'
 
 LOSSES = {
-    "Own failures": ("observability_errors_total", "", "Failures inside the package; no request noticed them."),
-    "Dropped": ("observability_dropped_total", "", "Spans and records that could not be handed on."),
-    "Overflows": ("observability_series_overflow_total", "", "Observations counted under _OTHER: a limit was reached."),
-    "Audit records lost": ("flask_audit_records_total", 'outcome="lost"', "Lines that never reached the audit file."),
-    "Spans not delivered": (SPANS, UNDELIVERED, "Spans whose export ended in an error."),
+    "Own failures": ("observability_errors_total", "", "", "Failures inside the package; no request noticed them."),
+    "Dropped": ("observability_dropped_total", "", "", "Spans and records that could not be handed on."),
+    "Overflows": (
+        "observability_series_overflow_total",
+        "",
+        "",
+        "Observations counted under _OTHER: a limit was reached.",
+    ),
+    "Audit records lost": (
+        "flask_audit_records_total",
+        'outcome="lost"',
+        "",
+        "Lines that never reached the audit file.",
+    ),
+    "Spans not delivered": (SPANS, UNDELIVERED, PROCESS, "Spans whose export ended in an error."),
 }
+"""By title: the counter, which of its series, the targets to leave if other programs have it, and what it tells."""
 
 
 def telemetry() -> dashboard.Dashboard:
@@ -53,8 +64,8 @@ def telemetry() -> dashboard.Dashboard:
 def losses() -> list[Panel]:
     """One number for each kind of loss."""
     panels = [
-        count(title, text, f"{increase(metric, where(PROCESS, only))} or vector(0)").thresholds(steps((1, "red")))
-        for title, (metric, only, text) in LOSSES.items()
+        count(title, text, increase(metric, where(PROCESS, only), app=app)).thresholds(steps((1, "red")))
+        for title, (metric, only, app, text) in LOSSES.items()
     ]
     return [*panels[:-1], panels[-1].span(8)]
 
@@ -97,7 +108,7 @@ def handed_on() -> list[Panel]:
             "Spans exported",
             "Spans a second whose export has ended: delivered, or by the error that it ended with.",
             "cps",
-            query(rate(SPANS, where(PROCESS, DELIVERED)), "delivered"),
-            query(rate(SPANS, where(PROCESS, UNDELIVERED), by=("error_type",)), "{{error_type}}"),
+            query(rate(SPANS, where(PROCESS, DELIVERED), app=PROCESS), "delivered"),
+            query(rate(SPANS, where(PROCESS, UNDELIVERED), by=("error_type",), app=PROCESS), "{{error_type}}"),
         ).span(12),
     ]

@@ -105,14 +105,16 @@ def deploys() -> dashboard.AnnotationQuery:
     """Mark the moment when a version appears that was not there before."""
     by = ("job", "flask_app", "service_version", "flask_version", "python_version")
     now = total("flask_app_info", PROCESS, by=by, function="max")
-    before = total("flask_app_info", PROCESS, by=by, function="max", offset=WINDOW)
+    # An hour: a version whose scrape failed in between has not been deployed again.
+    before = f"last_over_time(flask_app_info{{{PROCESS}}}[1h] offset {WINDOW})"
+    before = f"max by ({', '.join(by)}) ({before})"
     return mark("Deploys", "{{flask_app}} {{service_version}}", "blue", f"{now} unless {before}")
 
 
 def starts() -> dashboard.AnnotationQuery:
     """Mark a process that is younger than those before it, or the first of its instance."""
     by = ("job", "instance")
-    now = total("process_start_time_seconds", PROCESS, by=by, function="max")
+    now = total("process_start_time_seconds", PROCESS, by=by, function="max", app=PROCESS)
     before = total("process_start_time_seconds", PROCESS, by=by, function="max", offset=WINDOW)
     return mark("Process starts", "{{instance}} started", "purple", f"{now} unless {now} <= {before}")
 

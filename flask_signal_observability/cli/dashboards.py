@@ -17,6 +17,7 @@ from ..grafana import Grafana
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Mapping
 
 __all__ = ["dashboards"]
 
@@ -29,12 +30,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 @contextmanager
-def reported(*, as_json: bool) -> Iterator[None]:
-    """End with exit code 1 and one line on standard error, with ``--json`` an object on standard output."""
+def reported(*, as_json: bool, done: Mapping[str, object] | None = None) -> Iterator[None]:
+    """End with exit code 1 and one line on standard error, with ``--json`` an object on standard output.
+
+    The object also holds what had been ``done`` before.
+    """
     try:
         yield
     except ObservabilityError as error:
-        click.echo(json.dumps({"error": str(error)}) if as_json else f"Error: {error}.", err=not as_json)
+        click.echo(
+            json.dumps({"error": str(error), **(done or {})}) if as_json else f"Error: {error}.", err=not as_json
+        )
         raise click.exceptions.Exit(1) from error
 
 
@@ -42,6 +48,8 @@ EXPORT_EXAMPLES = """\b
 Examples:
   flask observability dashboards export ./grafana
   flask observability dashboards export ./grafana --datasource Prometheus --force
+  flask observability dashboards export ./grafana --grafana-url https://grafana.example.org \\
+      --runbook-url https://wiki.example.org/flask/RUNBOOK.md
 """
 
 PUSH_EXAMPLES = """\b
@@ -62,12 +70,27 @@ def dashboards() -> None:
 @dashboards.command(short_help="Write them into a directory.", epilog=EXPORT_EXAMPLES)
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @datasource_option
+@click.option("--grafana-url", metavar="URL", help="Where Grafana is, for the alerts' links to dashboards.")
+@click.option("--runbook-url", metavar="URL", help="Where RUNBOOK.md can be read, for the alerts' links to it.")
 @click.option("--force", is_flag=True, help="Write over files that are there and differ.")
 @json_option
-def export(directory: Path, datasource: str | None, *, force: bool, as_json: bool) -> None:
-    """Write dashboards, rules and runbook into DIRECTORY, which is made if need be."""
+def export(
+    directory: Path,
+    datasource: str | None,
+    grafana_url: str | None,
+    runbook_url: str | None,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write dashboards, rules and runbook into DIRECTORY, which is made if need be.
+
+    Without the two addresses the alerts' links begin with /d/ and with dashboards/RUNBOOK.md, and lead nowhere.
+    """
     with reported(as_json=as_json):
-        written = dashboard_files.export(directory, datasource=datasource, force=force)
+        written = dashboard_files.export(
+            directory, datasource=datasource, grafana_url=grafana_url, runbook_url=runbook_url, force=force
+        )
     if as_json:
         click.echo(json.dumps({"written": [str(path) for path in written]}))
     else:
@@ -103,7 +126,7 @@ def push(
     if not token:
         raise click.UsageError(f"There is no token: give --token, or set {TOKEN_VARIABLE}.")
     pushed: list[dict[str, Any]] = []
-    with reported(as_json=as_json):
+    with reported(as_json=as_json, done={"pushed": pushed}):
         grafana = Grafana(url, token, timeout_seconds=timeout)
         for dashboard in dashboard_files.bound(datasource):
             pushed.append(grafana.put(dashboard, folder_uid=folder))

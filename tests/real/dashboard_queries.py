@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Query",
     "Variable",
+    "alternatives",
     "grafana_escaped",
     "queries",
     "rules_for_a_young_shop",
@@ -94,6 +95,20 @@ def rules_for_a_young_shop(name: str) -> str:
 def grafana_escaped(values: list[str]) -> str:
     """Return several values as Grafana writes them into ``=~"..."``."""
     return "(" + "|".join(re.sub(r"[\\$^*{}\[\]'+?.()|]", r"\\\\\g<0>", value) for value in values) + ")"
+
+
+def alternatives(expr: str) -> list[str]:
+    """Return ``expr`` and, of each ``or`` in it, what stands before: what stands after it is there in any case."""
+    return [
+        expr,
+        *(part.lhs.prettify() for part in _all(promql_parser.parse(expr)) if str(getattr(part, "op", "")) == "or"),
+    ]
+
+
+def _all(expression: Any) -> Iterator[Any]:
+    yield expression
+    for part in _parts(expression):
+        yield from _all(part)
 
 
 def _loaded(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A Prometheus with this package's rules that scrapes two example shops: one is well, parts of the other fail."""
+"""A Prometheus with this package's rules that scrapes two example shops, of which parts of one fail, and itself."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ rule_files: [rules/*.yaml]
 scrape_configs:
   - job_name: shop
     static_configs: [{{targets: {targets}}}]
+  - job_name: prometheus
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
 TRAFFIC_SECONDS = 12.0
 VISIT_REQUESTS = 60
 RANGE_SECONDS = 30
-DURATION = "http_server_request_duration_seconds"
+Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,18 @@ class ScrapedShop:
     port: int
     ended: float
 
-    def values(self, promql: str, *, instant: bool) -> list[float]:
-        """Return the numbers that come back, of all series and moments; NaN is none."""
+    def series(self, promql: str, *, instant: bool) -> dict[Labels, list[float]]:
+        """Return the numbers that come back by the labels of their series; NaN is none."""
         if instant:
             found = self.get("/api/v1/query", query=promql, time=self.ended)["result"]
-            pairs = [series["value"] for series in found]
+            pairs = [(each["metric"], [each["value"]]) for each in found]
         else:
             asked = {"start": self.ended - RANGE_SECONDS, "end": self.ended, "step": "1"}
             found = self.get("/api/v1/query_range", query=promql, **asked)["result"]
-            pairs = [pair for series in found for pair in series["values"]]
-        numbers = [float(value) for _, value in pairs]
-        return [number for number in numbers if not math.isnan(number)]
+            pairs = [(each["metric"], each["values"]) for each in found]
+        numbers = {frozenset(labels.items()): [float(value) for _, value in values] for labels, values in pairs}
+        told = {labels: [value for value in values if not math.isnan(value)] for labels, values in numbers.items()}
+        return {labels: values for labels, values in told.items() if values}
 
     def exemplars(self, promql: str) -> list[Any]:
         """Return the exemplars that Grafana would draw over a panel."""
@@ -98,9 +101,13 @@ def scraped_shop(directory: Path) -> Iterator[ScrapedShop]:
         ailing = stack.enter_context(_serving(directory / "ailing", _failing_parts(directory), workers=1))
         port = stack.enter_context(_prometheus(program, directory, (well, ailing)))
         shop = ScrapedShop(port, 0.0)
-        eventually(lambda: len(_now(shop, "up == 1")) == 2, timeout=20, what="both shops to be scraped")
+        eventually(lambda: len(_now(shop, "up == 1")) == 3, timeout=20, what="everything to be scraped")
         _visit((well, ailing))
-        yield ScrapedShop(port, time.time())
+        ended = time.time()
+        # What was scraped before that moment may be stored after it, and two questions would get two answers.
+        late = f"timestamp(up) > {ended}"
+        eventually(lambda: len(_now(shop, late)) == 3, timeout=20, what="everything to be scraped once more")
+        yield ScrapedShop(port, ended)
 
 
 def _failing_parts(directory: Path) -> dict[str, str]:
@@ -141,8 +148,8 @@ def _prometheus(program: Path, directory: Path, targets: tuple[int, ...]) -> Ite
         (directory / "rules" / rules).write_text(rules_for_a_young_shop(rules))
     addresses = [f"127.0.0.1:{target}" for target in targets]
     configuration = directory / "prometheus.yml"
-    configuration.write_text(CONFIGURATION.format(targets=json.dumps(addresses)))
     port = free_port()
+    configuration.write_text(CONFIGURATION.format(targets=json.dumps(addresses), port=port))
     command: list[str | Path] = [
         program,
         f"--config.file={configuration}",
