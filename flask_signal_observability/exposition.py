@@ -127,7 +127,7 @@ class Exposition:
         """Write each family on its own: one that cannot be written takes no other with it."""
         parts: list[bytes] = []
         ours_escape_nothing = escaping in LEGACY_NAMES_AS_THEY_ARE
-        for collector in together(collectors_of(self._registry, names), names):
+        for collector in self._together(collectors_of(self._registry, names)):
             if isinstance(collector, MetricsStore) and names is None and ours_escape_nothing:
                 parts += self._write_ours(collector, format_)
                 continue
@@ -135,6 +135,22 @@ class Exposition:
                 write = partial(format_.encode, _Families([family]), escaping=escaping)
                 parts.append(self._guard.call("metrics", "encode", write, default=b"").removesuffix(format_.end))
         return b"".join([*parts, format_.end])
+
+    def _together(self, collectors: list[Collector]) -> list[Collector]:
+        """Replace the collectors that speak of one process by those that speak of all, where there are.
+
+        The app's own metrics of prometheus_client's are this process's, unless its multiprocess mode is set up.
+        """
+        directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if directory and any(isinstance(collector, MetricWrapperBase) for collector in collectors):
+            of_all = self._guard.call("metrics", "collect", MultiProcessCollector, None, directory)
+            collectors = [collector for collector in collectors if not isinstance(collector, MetricWrapperBase)]
+            collectors += [] if of_all is None else [of_all]
+        runtime = next((c.runtime for c in collectors if isinstance(c, MetricsStore) and c.group is not None), None)
+        if runtime is not None and any(is_of_one_process(collector) for collector in collectors):
+            collectors = [collector for collector in collectors if not is_of_one_process(collector)]
+            collectors.append(runtime)
+        return collectors
 
     def _write_ours(self, store: MetricsStore, format_: Format) -> Iterable[bytes]:
         reading: Reading | None = self._guard.call(
@@ -197,22 +213,6 @@ def collectors_of(registry: Any, names: AbstractSet[str] | None) -> list[Collect
     ]
     target = registry.get_target_info()
     return [_Families([InfoMetricFamily("target", "Target metadata", target)]), *collectors] if target else collectors
-
-
-def together(collectors: list[Collector], names: AbstractSet[str] | None) -> list[Collector]:
-    """Return the collectors with those that speak of one process replaced by those that speak of all, where there are.
-
-    The app's own metrics of prometheus_client's are this process's, unless its multiprocess mode is set up.
-    """
-    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if directory and any(isinstance(collector, MetricWrapperBase) for collector in collectors):
-        collectors = [collector for collector in collectors if not isinstance(collector, MetricWrapperBase)]
-        collectors.append(MultiProcessCollector(None, directory))  # type: ignore[no-untyped-call]
-    runtime = next((c.runtime for c in collectors if isinstance(c, MetricsStore) and c.group is not None), None)
-    if runtime is not None and any(is_of_one_process(collector) for collector in collectors):
-        collectors = [collector for collector in collectors if not is_of_one_process(collector)]
-        collectors.append(runtime)
-    return collectors
 
 
 class _Families(NamedTuple):

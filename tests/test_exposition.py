@@ -509,3 +509,17 @@ def test_a_taken_port_is_one_warning_that_names_it(client, guard, failures, capl
     assert f"metrics_port {port}" in record.getMessage()
     assert "another metrics_port" in record.getMessage()
     assert failures == [("metrics", "serve")]
+
+
+def test_a_missing_multiprocess_directory_costs_the_apps_own_metrics_and_not_the_page(
+    guard, failures, monkeypatch, tmp_path
+):
+    registry = CollectorRegistry()
+    Counter("requests", "Requests.", registry=registry).inc()
+    registry.register(Yields(GaugeMetricFamily("other", "Other.", 1)))
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "gone"))
+    answer = scraper(registry, guard).get("/metrics")
+    assert answer.status_code == 200
+    assert "\nother 1.0\n" in answer.text
+    assert "requests" not in answer.text
+    assert failures == [("metrics", "collect")]

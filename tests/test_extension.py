@@ -368,7 +368,8 @@ def test_apps_that_share_differently_need_registries_of_their_own(observe: Obser
 def test_a_directory_that_cannot_be_had_is_one_warning(
     observe: Observe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    observed = observe(metrics_shared=str(tmp_path / "missing" / "group"))
+    (tmp_path / "link").symlink_to(tmp_path)  # which is not followed
+    observed = observe(metrics_shared=str(tmp_path / "link"))
     assert caplog.text.count("cannot be shared") == 1
     observed.client().get("/")
     assert observed.duration_sample.value == 1

@@ -21,7 +21,9 @@ from flask_signal_observability.metrics_store.group import Group
 from flask_signal_observability.metrics_store.segment import DamagedError
 from flask_signal_observability.metrics_store.segment import Memory
 from flask_signal_observability.metrics_store.segment import Segment
+from flask_signal_observability.metrics_store.segment import SLOT
 from flask_signal_observability.metrics_store.segment import Table
+from flask_signal_observability.metrics_store.segment import write_slot
 from flask_signal_observability.metrics_store.store import MetricsStore
 
 if TYPE_CHECKING:
@@ -339,3 +341,201 @@ def test_a_place_is_free_again_when_its_process_is_gone(shared: Shared) -> None:
         pass
     with child(place):
         pass
+
+
+def test_a_listing_that_another_process_has_begun_hides_nobody(shared: Shared) -> None:
+    group = shared.store.group
+    assert group is not None
+    with child(lambda: shared.things.child("a").inc(3)), os.scandir(group._directory) as listing:
+        next(listing)  # forked processes share the descriptor, and with it how far it was read
+        assert shared.value("things_total") == 3
+
+
+def test_a_scrape_without_a_free_descriptor_fails_whole_and_the_next_one_tells_all(shared: Shared) -> None:
+    import resource
+
+    shared.things.child("a").inc(2)
+
+    def act() -> None:
+        shared.things.child("a").inc(3)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            shared.store.read(exemplars=False)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert shared.store.group is not None
+        assert shared.value("things_total") == 5
+
+    with child(act):
+        assert shared.value("things_total") == 5
+
+
+@pytest.mark.parametrize("kind", ["link", "socket", "directory", "pipe"])
+def test_what_is_no_file_counts_as_damaged(shared: Shared, path: Path, kind: str) -> None:
+    place = path / "0.7"
+    if kind == "link":
+        place.symlink_to(path / "0.0")
+    elif kind == "socket":
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(place))
+    elif kind == "directory":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    shared.things.child("a").inc(2)
+    assert shared.value("things_total") == 2
+    assert shared.damaged == 1
+    assert shared.store.group is not None
+
+
+def test_an_archive_that_cannot_be_written_ends_no_sharing(
+    shared: Shared, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path / "0.archive.new").mkdir()
+    with child(lambda: shared.things.child("a").inc(3)) as process:
+        process.kill()
+    with child(lambda: shared.things.child("a").inc(4)):
+        assert [shared.value("things_total") for _ in range(2)] == [7, 7]
+    assert caplog.text == ""
+    (path / "0.archive.new").rmdir()
+    assert shared.value("things_total") == 7
+    assert names(path) == ["0.0", "0.archive"]
+
+
+def test_where_room_cannot_be_reserved_zeros_are_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")
+    shared = Shared(path)
+    for number in range(3_000):
+        shared.things.child(f"{number}").inc()
+    file = (path / "0.0").stat()
+    assert file.st_blocks * 512 >= file.st_size >= 128 * 1024
+    with child(lambda: shared.things.child("a").inc(3)):
+        assert shared.value("things_total") == 3_003
+    shared.close()
+
+
+def test_the_warning_is_told_after_the_lock_is_released(path: Path) -> None:
+    shared = Shared(path)
+    free: list[bool] = []
+
+    def ask() -> None:
+        free.append(shared.store.lock.acquire(timeout=5))
+        shared.store.lock.release()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+
+    def act() -> None:
+        import resource
+
+        logging.getLogger("flask_signal_observability").addHandler(Handler())
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000))
+        for number in range(3_000):
+            shared.things.child(f"{number}").inc()
+        assert free == [True]
+
+    with child(act):
+        pass
+    shared.close()
+
+
+def test_what_a_worker_forks_for_itself_counts_and_is_no_worker(shared: Shared) -> None:
+    shared.store.presence = [shared.open.child()]
+    shared.open.child().set(1)
+    with child(lambda: shared.things.child("a").inc(3)):
+        assert (shared.value("things_total"), shared.value("open")) == (3, 1)
+
+
+def test_the_workers_of_a_master_are_workers_and_it_is_none(path: Path) -> None:
+    shared = Shared(path)
+    shared.store.presence = [shared.open.child()]
+    shared.things.child("a").inc(2)
+    assert shared.store.group is not None
+    shared.store.prepare(shared.store.group)
+    shared.store.hand_over()
+    with child(lambda: shared.things.child("a").inc(3)):
+        assert (shared.value("things_total"), shared.value("open")) == (5, 1)
+    shared.close()
+
+
+def test_a_member_that_lost_its_place_leaves_the_one_who_has_it_now_alone(path: Path) -> None:
+    shared = Shared(path)
+    (path / "0.0").unlink()
+    with child(lambda: shared.things.child("a").inc(3)):
+        assert names(path) == ["0.0"]
+        shared.value("things_total")
+        assert names(path) == ["0.0"]
+    shared.close()
+
+
+def test_a_group_that_is_left_can_be_read_by_whoever_is_about_it(path: Path) -> None:
+    shared = Shared(path)
+    group = shared.store.group
+    assert group is not None
+    (path / "0.0").unlink()
+    shared.value("things_total")
+    assert shared.store.group is None
+    assert group.read(None).snapshots == []
+    group.close()
+
+
+def test_sums_that_do_not_fit_stay_at_the_most_there_is(shared: Shared) -> None:
+    def act() -> None:
+        length = shared.length.child()
+        length.observe(1)
+        shared.store.words[length.sum_index] = 2**63 - 2
+        length.observe(2**60)
+
+    for _ in range(2):
+        with child(act) as process:
+            process.kill()
+        shared.value("things_total")
+    assert shared.value("length_seconds_count") == 4
+    assert shared.value("length_seconds_sum") == (2**63 - 1) / 1e9
+
+
+def test_an_exemplar_is_written_against_the_way_it_is_read() -> None:
+    octets = memoryview(bytearray(SLOT.size))
+    order: list[tuple[int, bool]] = []
+
+    class Words:
+        def __setitem__(self, index: int, number: int) -> None:
+            order.append((index, any(octets)))
+
+    write_slot(octets, Words(), 0, 1, 2, b"i" * 24)  # type: ignore[arg-type]
+    assert order == [(5, False), (0, True)]
+
+
+def test_who_is_folded_at_the_moment_is_dead(shared: Shared) -> None:
+    group = shared.store.group
+    assert group is not None
+    with child(lambda: shared.open.child().set(7)) as process:
+        process.kill()
+    with contextlib.ExitStack() as locks:
+        assert list(group._dead(locks)) == ["0.1"]
+        assert [snapshot.alive for snapshot in group.read(shared.store.member).snapshots] == [False]
+
+
+def test_a_file_whose_head_is_being_written_is_not_damaged(shared: Shared, path: Path) -> None:
+    (path / "0.7").write_bytes(bytes(8) + b"\1" + bytes(65536 - 9))
+    assert shared.value("things_total") == 0
+    assert shared.damaged == 0
+
+
+def test_what_is_handed_over_during_a_scrape_is_in_it(path: Path) -> None:
+    shared = Shared(path)
+    shared.things.child("a").inc(3)
+    assert shared.store.group is not None
+    shared.store.prepare(shared.store.group)
+    (path / "0.7").write_bytes(b"\xff" * 64)
+    # A damaged file is told of after the others' numbers were read and before this process's are.
+    shared.store.failed = lambda damaged: shared.store.hand_over()
+    assert [shared.value("things_total") for _ in range(2)] == [3, 3]
+    assert "0.archive" in names(path)
+    shared.close()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
+from prometheus_client import CollectorRegistry
 
+from flask_signal_observability import ConfigurationError
+from flask_signal_observability import Observability
 from flask_signal_observability.metrics_store import places
 from flask_signal_observability.metrics_store.group import Group
 from flask_signal_observability.metrics_store.places import directory_for
 from flask_signal_observability.metrics_store.workers import Leader
 from flask_signal_observability.metrics_store.workers import leader_of_coming_workers
 from flask_signal_observability.metrics_store.workers import leader_of_this_worker
+from flask_signal_observability.sinks.metrics import Families
 
 
 @pytest.fixture
@@ -27,7 +33,7 @@ def handle(monkeypatch: pytest.MonkeyPatch) -> Any:
         before.append((number, signal.signal(number, method)))
 
     yield handle
-    for number, handler in before:
+    for number, handler in reversed(before):
         signal.signal(number, handler)
 
 
@@ -97,3 +103,70 @@ def test_a_stranger_beside_the_groups_is_left_alone(runtime: Path) -> None:
     stranger.mkdir()
     directory_for(Leader(os.getpid()))
     assert stranger.exists()
+
+
+def test_a_pipe_in_what_a_dead_leader_left_does_not_hold_up_the_start(runtime: Path, handle: Any) -> None:
+    with subprocess.Popen(["true"]) as process:
+        dead = directory_for(Leader(process.pid))
+    Group(dead).close()
+    os.mkfifo(f"{dead}/0.0")
+    handle(signal.SIGALRM, lambda *_: pytest.fail("it waits for a writer"))
+    signal.alarm(5)
+    try:
+        directory_for(Leader(os.getpid()))
+    finally:
+        signal.alarm(0)
+    assert not Path(dead).exists()
+
+
+def test_what_another_user_may_have_put_there_is_neither_swept_nor_followed(runtime: Path) -> None:
+    owner = os.geteuid(), os.getegid()
+    with subprocess.Popen(["true"]) as process:
+        dead = directory_for(Leader(process.pid))
+    Group(dead).close()
+    mine = Path(directory_for(Leader(os.getpid(), owner)))
+    assert Path(dead).exists()
+    mine.parent.rename(runtime / "elsewhere")
+    mine.parent.symlink_to(runtime / "elsewhere")
+    with pytest.raises(OSError, match=re.escape(str(mine.parent))):
+        Group(str(mine), 0, owner)
+    assert not (runtime / "elsewhere" / mine.name).exists()
+
+
+def test_a_master_that_shares_in_a_directory_of_choice_is_no_worker_and_its_children_are(
+    tmp_path: Path, handle: Any
+) -> None:
+    arbiter_module = pytest.importorskip("gunicorn.arbiter")
+    families = Families.of(CollectorRegistry(), (), str(tmp_path / "group"))
+    store = families.store
+    families["observability_errors_total"].child("a", "b").inc(2)
+    assert store.member is not None
+    arbiter = object.__new__(arbiter_module.Arbiter)
+    arbiter.cfg = type("Settings", (), {"uid": os.geteuid(), "gid": os.getegid()})()
+    handle(signal.SIGCHLD, arbiter.signal)
+    ready, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        families["observability_errors_total"].child("a", "b").inc(3)
+        os.write(told, b"x")
+        signal.pause()
+    handle(signal.SIGCHLD, signal.SIG_DFL)
+    os.read(ready, 1)
+    try:
+        reading = store.read(exemplars=False)
+        assert store.member is None
+        assert reading.counted("observability_errors_total") == [(("a", "b"), 5)]
+        assert reading.counted("observability_workers") == [((), 1)]
+        assert reading.counted("observability_worker_starts_total") == [((), 1)]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        for descriptor in (ready, told):
+            os.close(descriptor)
+
+
+def test_a_directory_that_is_named_and_missing_is_an_error_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"metrics_shared='.*/too' cannot be used"):
+        Observability(
+            Flask("shop"), registry=CollectorRegistry(), metrics_shared=str(tmp_path / "missing" / "too"), tracing=False
+        )

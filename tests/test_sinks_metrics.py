@@ -229,3 +229,23 @@ def test_without_metrics_nothing_is_registered(observe: Observe) -> None:
     assert observed.client().get("/").text == "hello"
     assert observed.client().get("/metrics").status_code == 404
     assert list(observed.registry.collect()) == []
+
+
+def test_series_of_closed_labels_are_there_before_the_first_event(observe: Observe) -> None:
+    observed = observe(shop())
+    outcomes = {s.labels["outcome"]: s.value for s in observed.samples("flask_audit_records_total")}
+    assert outcomes == {"written": 0, "lost": 0}
+    assert observed.value("otel_sdk_exporter_span_exported_total", error_type="") == 0
+
+
+def test_a_request_leaves_and_is_counted_whatever_its_sum_has_come_to(observe: Observe) -> None:
+    observed = observe(shop())
+    families = Families.of(observed.registry, (), "auto")
+    observed.client().get("/")
+    (labels,) = families["http_server_request_duration_seconds"]._children
+    child = families["http_server_request_duration_seconds"].child(*labels)
+    families.store.words[child.sum_index] = 2**63 - 1
+    observed.client().get("/")
+    assert observed.value(f"{DURATION}_count") == 2
+    assert families.store.words[child.sum_index] == 2**63 - 1
+    assert observed.value("http_server_active_requests") == 0

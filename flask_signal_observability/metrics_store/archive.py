@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .segment import ARCHIVE_PLACE
 from .segment import DamagedError
+from .segment import MAX_CELL
 from .segment import Memory
 from .segment import Segment
 from .segment import SLOT
@@ -80,7 +81,7 @@ class Archive:
         if min(cells, default=0) >= 0:
             before = mine[own.first_cell : own.first_slot].tolist()
             for index, number in enumerate(map(add, before, cells), own.first_cell):
-                mine[index] = number
+                mine[index] = min(number, MAX_CELL)
         for slot in range(series.slots):
             at, from_ = own.first_slot + slot * SLOT_WORDS, series.first_slot + slot * SLOT_WORDS
             if words[from_] > mine[at] and words[from_] == words[from_ + SLOT_WORDS - 1]:

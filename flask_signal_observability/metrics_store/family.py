@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ..catalogue import OTHER
 from ..text import utf8
-from .segment import SLOT
-from .segment import WORD
+from .segment import MAX_CELL
+from .segment import SLOT_WORDS
+from .segment import write_slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ UNITS = {"seconds": NANO, "bytes": 1}
 """How many of what a cell counts are one of what the metric's name says."""
 
 MAX_AMOUNT = 2**50
-"""A larger observation counts as this one: the sum of a few thousand would not fit into 64 bits."""
+"""A larger observation counts as this one: a few thousand of them are the most that a sum can hold."""
 
 
 class Cell:
@@ -74,15 +75,15 @@ class Histogram:
         with self._store.lock:
             words = self._store.words
             words[self.index + bucket] += 1
-            words[self.sum_index] += amount
+            words[self.sum_index] = min(words[self.sum_index] + amount, MAX_CELL)
             if exemplar is not None:
                 unix_ns, trace_id, span_id = exemplar
                 ids = bytes.fromhex(trace_id + span_id)
-                SLOT.pack_into(self._store.octets, self.slot_at(bucket), unix_ns, amount, ids, unix_ns)
+                write_slot(self._store.octets, words, self.slot_at(bucket), unix_ns, amount, ids)
 
     def slot_at(self, bucket: int) -> int:
-        """Return where the exemplar of a bucket is, in bytes."""
-        return (self.sum_index + 1) * WORD + bucket * SLOT.size
+        """Return where the exemplar of a bucket is, in words."""
+        return self.sum_index + 1 + bucket * SLOT_WORDS
 
 
 class Family:
@@ -146,7 +147,8 @@ class Family:
                 )
                 child = Histogram(store, index, self.bounds) if self.bounds else Cell(store, index)
                 self._children[labels] = child
-            return child
+        store.tell()
+        return child
 
     def knows(self, *labels: str) -> bool:
         """Tell whether these label values have a child of their own."""

@@ -9,6 +9,7 @@ archive names: so it needs no lock, and nothing is missed or counted twice whoev
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -25,6 +26,7 @@ from .segment import identity_of
 from .segment import MappedFile
 from .segment import Segment
 from .segment import Table
+from .segment import WORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +37,11 @@ MAX_MEMBERS = 4096
 MAX_FILE_BYTES = 1 << 30
 ARCHIVE = "archive"
 PRIVATE = 0o700
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+FOREIGN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""How a file is opened that may be a link or a pipe."""
+OF_A_STRANGER = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO})
+"""Why a file cannot be opened that no member has put there: it is not ours, a link, or a socket."""
 
 
 class Member:
@@ -85,7 +92,8 @@ class Group:
         Raises:
             OSError: there is no room for a file.
         """
-        self.fold()
+        with contextlib.suppress(OSError):  # whoever reads the next time folds them
+            self.fold()
         for place in range(MAX_MEMBERS):
             member = self._take(place)
             if member is not None:
@@ -120,14 +128,21 @@ class Group:
     def leave(self, member: Member) -> None:
         """Remove the member's file: what it holds is told by its process alone from now on."""
         with contextlib.suppress(OSError):
-            os.unlink(f"{self._prefix}{member.place}", dir_fd=self._directory)
+            if self.holds(member):  # its place may be another's by now
+                os.unlink(f"{self._prefix}{member.place}", dir_fd=self._directory)
         member.close()
 
     def holds(self, member: Member) -> bool:
-        """Tell whether the member's file is still where others look for it."""
-        with contextlib.suppress(OSError):
-            name = f"{self._prefix}{member.place}"
-            return os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_ino == member.inode
+        """Tell whether the member's file is still where others look for it.
+
+        Raises:
+            OSError: the directory cannot be read.
+        """
+        return self._is(f"{self._prefix}{member.place}", member.inode)
+
+    def _is(self, name: str, inode: int) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_ino == inode
         return False
 
     # Reading.
@@ -136,15 +151,20 @@ class Group:
         """Return what the others hold, living and dead, and the archive.
 
         Raises:
-            OSError: the directory cannot be read.
+            OSError: the directory or a file cannot be read now; what could be would be a part of the sum.
         """
         found: list[tuple[bytes, Snapshot]] = []
         dead, damaged, tables = False, 0, {}
-        for _, descriptor in self._files(own):
-            alive = not _locked(descriptor)
-            dead = dead or not alive
+        for place in self._places():
+            if own is not None and place == own.place:
+                continue
             try:
-                identity, snapshot = self._snapshot(descriptor, alive=alive)
+                with self._file(f"{self._prefix}{place}") as descriptor:
+                    alive = not _locked(descriptor)
+                    dead = dead or not alive
+                    identity, snapshot = self._snapshot(descriptor, alive=alive)
+            except FileNotFoundError:  # folded a moment ago
+                continue
             except DamagedError:
                 damaged += 1
                 continue
@@ -164,26 +184,34 @@ class Group:
         kept = [snapshot for identity, snapshot in found if identity not in included]
         return Found(kept + archives, dead, damaged)
 
-    def _files(self, own: Member | None) -> Iterator[tuple[int, int]]:
-        """Open the members' files one after the other."""
+    def _places(self) -> list[int]:
         names = [name for name in _names(self._directory) if name.startswith(self._prefix)]
-        places = sorted(int(end) for name in names if (end := name[len(self._prefix) :]).isdecimal())
-        for place in places:
-            if own is not None and place == own.place:
-                continue
-            try:
-                descriptor = self._open(f"{self._prefix}{place}", os.O_RDONLY)
-            except OSError:  # folded a moment ago, or not ours to read
-                continue
-            try:
-                yield place, descriptor
-            finally:
-                os.close(descriptor)
+        return sorted({int(end) for name in names if (end := name[len(self._prefix) :]).isdecimal()})
+
+    @contextlib.contextmanager
+    def _file(self, name: str) -> Iterator[int]:
+        """Open a file to read it.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            DamagedError: no member has put it there.
+            OSError: it cannot be opened now.
+        """
+        try:
+            descriptor = self._open(name, os.O_RDONLY)
+        except OSError as error:
+            if error.errno in OF_A_STRANGER:
+                raise DamagedError("not a file of a member") from error
+            raise
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _snapshot(self, descriptor: int, *, alive: bool) -> tuple[bytes, Snapshot | None]:
         octets = _contents(descriptor)
-        if not any(octets[:64]):
-            return b"", None  # its process is about to write the first of it
+        if not any(octets[:WORD]):
+            return b"", None  # its process is about to write the head of it, of which this is the last
         return self._seen(octets, alive=alive)
 
     def _seen(self, octets: memoryview, *, alive: bool) -> tuple[bytes, Snapshot]:
@@ -194,13 +222,10 @@ class Group:
 
     def _archive(self) -> memoryview | None:
         try:
-            descriptor = self._open(self._prefix + ARCHIVE, os.O_RDONLY)
+            with self._file(self._prefix + ARCHIVE) as descriptor:
+                return _contents(descriptor)
         except FileNotFoundError:
             return None
-        try:
-            return _contents(descriptor)
-        finally:
-            os.close(descriptor)
 
     # Folding.
 
@@ -209,9 +234,12 @@ class Group:
 
         Returns:
             Whether that is done; somebody else may be about it.
+
+        Raises:
+            OSError: it cannot be done now; nothing is lost.
         """
         # A description of its own: forked processes share the one that they inherit, and with it the lock.
-        lock = self._open(".", os.O_RDONLY | os.O_DIRECTORY)
+        lock = os.open(".", DIRECTORY, dir_fd=self._directory)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._fold(own)
@@ -230,25 +258,29 @@ class Group:
         if own is not None:
             archive.add(bytes(16), own)
         with contextlib.ExitStack() as locks:
-            dead = [place for place, descriptor in self._files(None) if _hold(descriptor, locks)]
-            for place in dead:
-                with contextlib.suppress(DamagedError):
-                    identity, snapshot = self._dead(place)
+            dead = self._dead(locks)
+            for descriptor in dead.values():
+                # Whatever is wrong with one file, it must not keep the others from being folded.
+                with contextlib.suppress(DamagedError, ValueError, ArithmeticError):
+                    identity, snapshot = self._snapshot(descriptor, alive=False)
                     if snapshot is not None and identity not in archive.included:
                         archive.add(identity, snapshot)
                         changed = True
             if changed:
                 self._write(archive)
-            for place in dead:
+            for name in dead:
                 with contextlib.suppress(OSError):
-                    os.unlink(f"{self._prefix}{place}", dir_fd=self._directory)
+                    os.unlink(name, dir_fd=self._directory)
 
-    def _dead(self, place: int) -> tuple[bytes, Snapshot | None]:
-        descriptor = self._open(f"{self._prefix}{place}", os.O_RDONLY)
-        try:
-            return self._snapshot(descriptor, alive=False)
-        finally:
-            os.close(descriptor)
+    def _dead(self, locks: contextlib.ExitStack) -> dict[str, int]:
+        """Open the files of the dead, locked until they are gone: nobody joins with one of them."""
+        dead: dict[str, int] = {}
+        for name in [f"{self._prefix}{place}" for place in self._places()]:
+            with contextlib.suppress(FileNotFoundError, DamagedError), self._file(name) as descriptor:
+                if _lock(descriptor) and self._is(name, os.fstat(descriptor).st_ino):
+                    dead[name] = os.dup(descriptor)
+                    locks.callback(os.close, dead[name])
+        return dead
 
     def _write(self, archive: Archive) -> None:
         temporary = f"{self._prefix}{ARCHIVE}.new"
@@ -262,7 +294,7 @@ class Group:
         os.rename(temporary, self._prefix + ARCHIVE, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def _open(self, name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=self._directory)
+        return os.open(name, flags | FOREIGN, 0o600, dir_fd=self._directory)
 
 
 def make_private(path: str, owner: tuple[int, int] | None) -> int:
@@ -272,10 +304,15 @@ def make_private(path: str, owner: tuple[int, int] | None) -> int:
         OSError: it cannot be had, is a link, or is not only the owner's.
     """
     made = False
-    with contextlib.suppress(FileExistsError):
-        Path(path).mkdir(PRIVATE)
-        made = True
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # Of another user's directory any path may become a link, at any time.
+    where = os.open(Path(path).parent, DIRECTORY | (0 if owner is None else os.O_NOFOLLOW))
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(Path(path).name, PRIVATE, dir_fd=where)
+            made = True
+        descriptor = os.open(Path(path).name, DIRECTORY | os.O_NOFOLLOW, dir_fd=where)
+    finally:
+        os.close(where)
     try:
         if made and owner is not None:
             os.fchown(descriptor, *owner)
@@ -291,11 +328,11 @@ def make_private(path: str, owner: tuple[int, int] | None) -> int:
 
 def has_members(path: str) -> bool:
     """Tell whether anybody holds a lock in a group's directory."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    directory = os.open(path, DIRECTORY | os.O_NOFOLLOW)
     try:
         for name in _names(directory):
             with contextlib.suppress(OSError):
-                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                descriptor = os.open(name, os.O_RDONLY | FOREIGN, dir_fd=directory)
                 try:
                     if not _locked(descriptor):
                         return True
@@ -307,25 +344,26 @@ def has_members(path: str) -> bool:
 
 
 def _names(directory: int) -> list[str]:
-    return os.listdir(directory)
+    # Through a description of its own: forked processes share the one that they inherit, and how far it was listed.
+    own: int = os.open(".", DIRECTORY, dir_fd=directory)
+    try:
+        return os.listdir(own)
+    finally:
+        os.close(own)
 
 
 def _locked(descriptor: int) -> bool:
     """Tell whether a lock can be had on a file: nobody lives who holds it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _lock(descriptor):
         return False
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     return True
 
 
-def _hold(descriptor: int, locks: contextlib.ExitStack) -> bool:
-    """Take the lock of a dead member until its file is gone, so that nobody joins with it."""
-    held = os.dup(descriptor)
-    locks.callback(os.close, held)
+def _lock(descriptor: int) -> bool:
+    """Take the lock of a file if nobody lives who holds it; shared, so that a reader meanwhile sees that, too."""
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -333,10 +371,13 @@ def _hold(descriptor: int, locks: contextlib.ExitStack) -> bool:
 
 def _contents(descriptor: int) -> memoryview:
     # Read rather than mapped: a file that somebody cuts off is damaged, where a mapping would be a SIGBUS.
-    size = os.fstat(descriptor).st_size
-    if size > MAX_FILE_BYTES or size % 8:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES or found.st_size % WORD:
         raise DamagedError("no segment is so long")
-    return memoryview(os.pread(descriptor, size, 0))
+    octets = os.pread(descriptor, found.st_size, 0)
+    if len(octets) < found.st_size:
+        raise DamagedError("it was cut off")
+    return memoryview(octets)
 
 
 def _close(*descriptors: int) -> None:

@@ -35,7 +35,7 @@ def directory_for(leader: Leader) -> str:
     home = parent / f"{NAME}-{uid}"
     os.close(make_private(str(home), leader.owner))
     own = home / _identity(leader.pid)
-    for other in home.iterdir():
+    for other in home.iterdir() if leader.owner is None else ():  # a path in there is its owner's to bend
         if other != own:
             with contextlib.suppress(OSError, ValueError):
                 _sweep(other)

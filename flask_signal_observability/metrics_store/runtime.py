@@ -55,6 +55,7 @@ class Runtime(Collector):
                 for kind, name in COLLECTED.items()
                 for generation in range(len(gc.get_stats()))
             ]
+        store.tell()
         self.publish()
 
     def publish(self) -> None:

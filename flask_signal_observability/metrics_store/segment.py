@@ -9,7 +9,8 @@ The buffer is a header and then records, each appended once and never moved::
     record   words  key_bytes  cells  slots  gauge  key, padded  cell …  slot …
     slot     unix_ns  value  trace id (2)  span id  unix_ns
 
-A slot holds the last exemplar of a bucket; one whose two times differ was read while it was written, and is none.
+A slot holds the last exemplar of a bucket. It is written from its last word to its first and read from the first to the
+last, so that one whose two times are the same is whole; another one was read while it was written, and is none.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import orjson
 __all__ = [
     "ARCHIVE_PLACE",
     "FIRST_RECORD",
+    "MAX_CELL",
     "SLOT",
     "SLOT_WORDS",
     "ZERO",
@@ -38,6 +40,7 @@ __all__ = [
     "Table",
     "identity_of",
     "process_of",
+    "write_slot",
 ]
 
 Key = tuple[str, ...]
@@ -59,6 +62,10 @@ ZERO = 8
 
 SLOT = struct.Struct("=qq24sq")
 SLOT_WORDS = SLOT.size // WORD
+_BETWEEN = struct.Struct("=q24s")
+
+MAX_CELL = 2**63 - 1
+"""What a cell stays at that would become more."""
 
 
 class DamagedError(ValueError):
@@ -97,8 +104,17 @@ class MappedFile:
 
     def grow(self, size: int) -> memoryview:
         """See :class:`Backing`. Room is taken before it is mapped: writing to a full disk would be a SIGBUS."""
-        os.posix_fallocate(self.descriptor, 0, size)
+        _take_room(self.descriptor, size)
         return memoryview(mmap.mmap(self.descriptor, size))
+
+
+def _take_room(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    end = os.fstat(descriptor).st_size  # macOS has none, and a hole in a file takes no room
+    while end < size:
+        end += os.pwrite(descriptor, bytes(size - end), end)
 
 
 class Series(NamedTuple):
@@ -172,6 +188,22 @@ def process_of(octets: memoryview) -> tuple[int, int]:
     """Return the id of the process that writes a segment, and its place."""
     words = octets.cast("q")
     return words[_PID], words[_PLACE]
+
+
+def write_slot(octets: memoryview, words: memoryview, slot: int, unix_ns: int, value: int, ids: bytes) -> None:
+    """Write an exemplar, under the store's lock.
+
+    Args:
+        octets: the segment, by bytes.
+        words: the same, by words.
+        slot: its first word.
+        unix_ns: when it was observed.
+        value: what was.
+        ids: of the trace and the span, 24 bytes.
+    """
+    words[slot + SLOT_WORDS - 1] = unix_ns
+    _BETWEEN.pack_into(octets, (slot + 1) * WORD, value, ids)
+    words[slot] = unix_ns
 
 
 class Segment:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigurationError
 from .group import Group
 from .places import directory_for
 from .runtime import Runtime
@@ -22,8 +24,9 @@ __all__ = ["share"]
 
 logger = logging.getLogger("flask_signal_observability")
 
-_waiting: weakref.WeakKeyDictionary[MetricsStore, int] = weakref.WeakKeyDictionary()
-"""The stores that share with whatever workers this process forks, and the number of the registry of each."""
+_waiting: weakref.WeakKeyDictionary[MetricsStore, tuple[int, str]] = weakref.WeakKeyDictionary()
+"""The stores that share with whatever workers this process forks; of each the number of its registry, and where it
+shares, which is empty until the leader is known."""
 
 
 def share(store: MetricsStore, setting: str, registry: int) -> None:
@@ -33,33 +36,39 @@ def share(store: MetricsStore, setting: str, registry: int) -> None:
         store: whose numbers.
         setting: ``auto``, ``off``, or a directory.
         registry: which of a process's registries this is, the same one in every worker.
+
+    Raises:
+        ConfigurationError: the directory is none, or is not this process's to write to.
     """
     if setting == "off":
         return
-    if setting != "auto":
-        _begin(store, setting, registry)
-        return
+    path = "" if setting == "auto" else setting
+    if path:
+        there = Path(path) if Path(path).exists() else Path(path).parent  # the last folder is made where it is missing
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise ConfigurationError(
+                f"metrics_shared={path!r} cannot be used: {str(there)!r} is no directory that this process may write to. "
+                "Make it, for the user of the server, or set metrics_shared='auto'."
+            )
     leader = leader_of_this_worker()
     if leader is None:
-        _waiting[store] = registry
+        _waiting[store] = registry, path
         _wait_for_uwsgi()
+    try:
+        where = path or (directory_for(leader) if leader is not None else "")
+        if where:
+            _begin(store, Group(where, registry), is_worker=leader is not None)
+    except OSError as error:
+        _waiting.pop(store, None)
+        _warn(store, error)
+
+
+def _begin(store: MetricsStore, group: Group, *, is_worker: bool) -> None:
+    if is_worker or leader_of_coming_workers() is None:
+        store.share(group)
     else:
-        _begin_below(store, leader, registry)
-
-
-def _begin_below(store: MetricsStore, leader: Leader, registry: int) -> None:
-    try:
-        _begin(store, directory_for(leader), registry)
-    except OSError as error:
-        _warn(error)
-
-
-def _begin(store: MetricsStore, path: str, registry: int) -> None:
-    try:
-        store.share(Group(path, registry))
-        store.runtime = Runtime(store)
-    except OSError as error:
-        _warn(error)
+        store.prepare(group)
+    store.runtime = Runtime(store)
 
 
 def _before_fork() -> None:
@@ -67,22 +76,25 @@ def _before_fork() -> None:
     leader = leader_of_coming_workers() if _waiting else None
     if leader is None:
         return
-    for store, registry in list(_waiting.items()):
+    for store, (registry, path) in list(_waiting.items()):
         if store.group is None:
-            _prepare(store, leader, registry)
+            _prepare(store, path, leader, registry)
+        elif store.member is not None:  # it was made before this process was known as a leader
+            store.prepare(store.group)
         store.hand_over()
 
 
-def _prepare(store: MetricsStore, leader: Leader, registry: int) -> None:
+def _prepare(store: MetricsStore, path: str, leader: Leader, registry: int) -> None:
     try:
-        store.prepare(Group(directory_for(leader), registry, leader.owner))
-        store.runtime = Runtime(store)
+        store.prepare(Group(path or directory_for(leader), registry, leader.owner))
+        store.runtime = store.runtime or Runtime(store)
     except OSError as error:
-        del _waiting[store]
-        _warn(error)
+        _waiting.pop(store, None)
+        _warn(store, error)
 
 
-def _warn(error: OSError) -> None:
+def _warn(store: MetricsStore, error: OSError) -> None:
+    store.failed(1)
     logger.warning(
         "the metrics of this server's workers cannot be shared (%s): a scrape tells of the worker that answers it. "
         "Name a directory that its user may write to with metrics_shared=, or set metrics_shared='off'.",
@@ -101,15 +113,13 @@ def _wait_for_uwsgi() -> None:
 
 def _forked_by_uwsgi() -> None:
     leader = leader_of_this_worker()
-    for store, registry in list(_waiting.items()):
-        if leader is not None and store.group is None:
-            try:
-                store.prepare(Group(directory_for(leader), registry))
-            except OSError as error:
-                _warn(error)
-            else:
-                store.runtime = store.runtime or Runtime(store)
-                store.begin()
+    if leader is None:
+        return
+    for store, (registry, path) in list(_waiting.items()):
+        if store.group is None:
+            _prepare(store, path, leader, registry)
+        if store.member is None:
+            store.begin()
 
 
 os.register_at_fork(before=_before_fork)

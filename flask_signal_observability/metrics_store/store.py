@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from .family import Cell
     from .family import Family
+    from .group import Found
     from .group import Group
     from .group import Member
     from .runtime import Runtime
@@ -60,6 +62,7 @@ class MetricsStore(Collector):
         self.runtime: Runtime | None = None
         self.group: Group | None = None
         self.member: Member | None = None
+        self._untold: tuple[OSError, str] | None = None
         self._take(Segment(Memory()))
         _stores.add(self)
 
@@ -73,7 +76,7 @@ class MetricsStore(Collector):
         self._texts[family.name] = FamilyText(family)
 
     def append(self, key: Key, cells: int, slots: int, *, gauge: bool) -> int:
-        """Make room for a series, and return its first cell; under the lock."""
+        """Make room for a series, and return its first cell; under the lock, and :meth:`tell` after it."""
         try:
             series = self.segment.append(key, cells, slots, gauge=gauge)
         except OSError as error:
@@ -93,10 +96,13 @@ class MetricsStore(Collector):
         with self.lock:
             self.group = group
             self._join()
+        self.tell()
 
     def prepare(self, group: Group) -> None:
-        """Have the processes that this one is about to fork share theirs; this one is none of them."""
+        """Have the processes that this one is about to fork share theirs; this one is none of them from now on."""
         with self.lock:
+            if self.member is not None:
+                self._leave()
             self.group = group
             for cell in self.presence:
                 cell.set(0)
@@ -106,11 +112,9 @@ class MetricsStore(Collector):
         with self.lock:
             if self.group is None or self.member is not None or not self._has_counted():
                 return
-            try:
+            with contextlib.suppress(OSError):  # it keeps them until the next time
                 if self.group.fold(self._own()):
                     self._take(self._emptied(Segment(Memory())))
-            except OSError as error:
-                self._keep_to_itself(error)
 
     def publish(self) -> None:
         """Tell the others what they cannot see of this process."""
@@ -122,16 +126,18 @@ class MetricsStore(Collector):
         self.lock, self._reading = threading.RLock(), threading.RLock()
         if self.group is None:
             return
+        of_a_worker = self.member is not None
         if self.member is not None:
             self.member.close()
             self.member = None
         self._take(self._emptied(Segment(Memory())))
         self._join()
         for cell in self.presence:
-            cell.set(1)
+            cell.set(0 if of_a_worker else 1)  # what a worker forks for itself counts, and is no worker
         for begin in self._on_new_process:
             begin()
         self.publish()
+        self.tell()
 
     def _join(self) -> None:
         try:
@@ -158,20 +164,31 @@ class MetricsStore(Collector):
                 to.words[series.first_cell] = self.words[series.first_cell]
         return to
 
-    def _keep_to_itself(self, error: OSError) -> None:
-        logger.warning(
-            "the metrics of this process cannot be shared (%s): a scrape tells of the worker that answers it. Make "
-            "room in %s and see that its user may write there, or name another directory with metrics_shared=.",
-            error,
-            self.group and self.group.path,
-        )
+    def _leave(self) -> None:
+        """Go on with these numbers in a segment that nobody else reads."""
         group, member, self.group, self.member = self.group, self.member, None, None
         self._take(_copied(self.segment, Segment(Memory())))
+        # The group is not closed: another thread may be reading it.
+        if group is not None and member is not None:
+            group.leave(member)
+
+    def _keep_to_itself(self, error: OSError) -> None:
+        if self.group is not None:
+            self._untold = error, self.group.path
+        self._leave()
         self.publish_from_ns = NEVER_NS
-        if group is not None:
-            if member is not None:
-                group.leave(member)
-            group.close()
+
+    def tell(self) -> None:
+        """Warn once that this process shares no more; not under the lock, for which a log handler may wait."""
+        with self.lock:
+            untold, self._untold = self._untold, None
+        if untold is not None:
+            self.failed(1)
+            logger.warning(
+                "the metrics of this process cannot be shared (%s): a scrape tells of the worker that answers it. Make "
+                "room in %s and see that its user may write there, or name another directory with metrics_shared=.",
+                *untold,
+            )
 
     # What a scrape reads.
 
@@ -181,29 +198,46 @@ class MetricsStore(Collector):
         return Snapshot(segment, table, octets, len(table.series))
 
     def snapshots(self) -> list[Snapshot]:
-        """Return the segments that belong together, this process's first."""
-        group, member = self.group, self.member
-        if group is None:
-            with self.lock:
+        """Return the segments that belong together, this process's first.
+
+        Raises:
+            OSError: the others' cannot be read now.
+        """
+        with self.lock:
+            group, member, segment = self.group, self.member, self.segment
+            if group is None:
                 return [self._own()]
         self.publish()
         try:
-            if member is not None and not group.holds(member):
-                raise FileNotFoundError(f"{group.path} was removed")
-            found = group.read(member)
-            if found.dead:
-                group.fold()
-        except OSError as error:
+            found = self._others(group, member)
+        except FileNotFoundError as error:
             with self.lock:
-                self._keep_to_itself(error)
-                return [self._own()]
+                if self.group is group:
+                    self._keep_to_itself(error)
+            return self.snapshots()
         if found.damaged:
             self.failed(found.damaged)
         with self.lock:
-            return [self._own(), *found.snapshots]
+            if self.segment is segment:
+                return [self._own(), *found.snapshots]
+        # What it held may have become a part of the archive after that was read.
+        return self.snapshots()
+
+    def _others(self, group: Group, member: Member | None) -> Found:
+        if member is not None and not group.holds(member):
+            raise FileNotFoundError(f"{group.path} was removed")
+        found = group.read(member)
+        if found.dead:
+            with contextlib.suppress(OSError):  # they are read as they are until somebody can fold them
+                group.fold()
+        return found
 
     def read(self, *, exemplars: bool) -> Reading:
-        """Read everything now. Requests go on meanwhile."""
+        """Read everything now. Requests go on meanwhile.
+
+        Raises:
+            OSError: the numbers of the others cannot be read now; what this process alone has is not the sum.
+        """
         with self._reading:
             snapshots = self.snapshots()
             state = [snapshot.state for snapshot in snapshots], len(self.families)
@@ -211,6 +245,7 @@ class MetricsStore(Collector):
                 self._plan = state, Plan(self.families, snapshots)
             self.last_read = snapshots
             reading = Reading(self._plan[1], snapshots, exemplars=exemplars)
+        self.tell()
         if reading.damaged:
             self.failed(reading.damaged)
         return reading

@@ -65,9 +65,10 @@ class AppInFlight:
 
     def _active(self, method: str, scheme: object) -> Active:
         key = method, scheme_of(scheme)
+        cell = self._requests.child(self._app_name, *key)
         with self._store.lock:
             if key not in self._actives:
-                self._actives[key] = Active(self._requests.child(self._app_name, *key))
+                self._actives[key] = Active(cell)
             return self._actives[key]
 
     def leave(self, record: RequestRecord) -> None:
