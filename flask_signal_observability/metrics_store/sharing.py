@@ -47,7 +47,7 @@ def share(store: MetricsStore, setting: str, registry: int) -> None:
         there = Path(path) if Path(path).exists() else Path(path).parent  # the last folder is made where it is missing
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             raise ConfigurationError(
-                f"metrics_shared={path!r} cannot be used: {str(there)!r} is no directory that this process may write to. "
+                f"metrics_shared={path!r} cannot be used: {str(there)!r} is no directory that it may write to. "
                 "Make it, for the user of the server, or set metrics_shared='auto'."
             )
     leader = leader_of_this_worker()
