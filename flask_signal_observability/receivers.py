@@ -253,7 +253,7 @@ def connect(app: flask.Flask, *, context_signals: bool, counted: bool) -> None:
         app: The sender.
         context_signals: Whether to receive the four context and teardown signals.
         counted: Whether anybody counts signals. Three of the four have nothing else to tell, and each costs a request
-            16,000 instructions, most of them Blinker's.
+            what Blinker takes to send it: the row ``receivers`` of ``tests/benchmarks/overhead.py --instructions``.
     """
     wanted = [REQUEST_SIGNALS]
     if context_signals:

@@ -212,7 +212,7 @@ class MetricsSink(Sink):
     def finish(self, record: RequestRecord) -> None:
         """Count the request out, time it, and count the signals that it sent.
 
-        The hot path, flat: about 12,000 instructions where a call for each of these took 60,000
+        The hot path, flat: a call for each of these took twice the instructions
         (``tests/benchmarks/overhead.py`` counts them).
         """
         key = (record.method, record.scheme, record.route, record.status, record.error_type, *record.signals)
