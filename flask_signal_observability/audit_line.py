@@ -41,8 +41,8 @@ _IN_TEXT = re.compile(f"[{_UNSAFE}]")
 _IN_FIELD = re.compile(f"[ {_UNSAFE}]")
 _IN_ADDRESS = re.compile(f"[ @{_UNSAFE}]")  # so that the last @ is always the one that we wrote
 
-_PLAIN = re.compile(r"[!-?A-\[\]-~]{1,2048}").fullmatch
-"""Matches what is written as it is in any field: printable ASCII but for space, ``@`` and backslash."""
+_PLAIN = re.compile("{0}@{0} accessed {0}".format(r"[!-?A-\[\]-~]{1,2048}")).fullmatch
+"""Matches fields that are written as they are: printable ASCII but for space, ``@`` and backslash."""
 
 _LINE = re.compile(r"\[([^] ]*)\] ([^ ]*)@([^ @]*) accessed ([^ ]*)")
 _ESCAPE = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}))")
@@ -75,12 +75,11 @@ def format_access(*, unix_ns: int, user: str, address: str, path: str) -> str:
         address: From where.
         path: What, percent-decoded.
     """
-    # The hot path: most fields are plain, and a look at them costs half of what it costs to escape nothing.
-    return (
-        f"[{utc_text(unix_ns)}+00:00] {user if _PLAIN(user) else _escaped(user, _IN_FIELD)}"
-        f"@{address if _PLAIN(address) else _escaped(address, _IN_ADDRESS)}"
-        f" accessed {path if _PLAIN(path) else _escaped(path, _IN_FIELD)}"
-    )
+    # The hot path: most fields are plain, and one look at all of them costs a fourth of what escaping nothing costs.
+    told = f"{user}@{address} accessed {path}"
+    if not _PLAIN(told):
+        told = f"{_escaped(user, _IN_FIELD)}@{_escaped(address, _IN_ADDRESS)} accessed {_escaped(path, _IN_FIELD)}"
+    return f"[{utc_text(unix_ns)}+00:00] {told}"
 
 
 def format_error(*, unix_ns: int, app: str, error: BaseException, message: bool = True) -> str:

@@ -159,8 +159,8 @@ _CARD = re.compile(
     re.ASCII,
 )
 
-# What none of the patterns can do without: clean text is looked at once.
-_SUSPECT = re.compile(r"eyJ|://|bearer|basic|[2-6]\d{3}", re.ASCII | re.IGNORECASE)
+# How each of them begins, but for what stands before it: most text has no such place, and a look costs a third.
+_CARD_BEGINS = re.compile(r"[2-6]\d{3}[ -]?\d{4}", re.ASCII)
 
 MAX_LOOKED_AT = 16 * 1024
 """Characters of a string that :func:`mask_strings` keeps: twice what a log field holds, so that the cut is seen."""
@@ -176,8 +176,7 @@ def mask_patterns(text: str) -> str:
     Bearer and basic credentials (RFC 6750, RFC 7617), JSON web tokens (RFC 7519), the password in
     ``scheme://user:password@`` and card numbers that pass Luhn's check. The time is linear in the length of the text.
     """
-    if _SUSPECT.search(text) is None:
-        return text
+    # In every request, for its path: a look for fixed text takes a hundredth of what a regular expression takes.
     if "eyJ" in text:
         text = _TOKEN.sub(MASK, text)
     if "://" in text and "@" in text:
@@ -185,7 +184,7 @@ def mask_patterns(text: str) -> str:
     lowercase = text.lower()
     if "bearer" in lowercase or "basic" in lowercase:
         text = _CREDENTIALS.sub(_mask_credentials, text)
-    if len(text) >= _FEWEST_CARD_DIGITS:
+    if len(text) >= _FEWEST_CARD_DIGITS and _CARD_BEGINS.search(text):
         text = _CARD.sub(_mask_card, text)
     return text
 

@@ -153,7 +153,7 @@ SCOPE = ("flask_signal_observability", "0.1.0", "https://opentelemetry.io/schema
 
 
 def start_ours(tracer: trace.Tracer, parent: Context, attributes: dict[str, Any]) -> trace.Span:
-    return make_starter(tracer)(NAME, parent, attributes, START_NS)[0]
+    return make_starter(tracer).start(NAME, parent, attributes, START_NS)
 
 
 def start_theirs(tracer: trace.Tracer, parent: Context, attributes: dict[str, Any]) -> trace.Span:
@@ -481,9 +481,9 @@ def test_a_disabled_tracer_hands_on_the_parent() -> None:
 def test_a_resource_that_changes_is_the_next_spans() -> None:
     processor = Watching()
     provider = Setting().provider(processor)
-    start = make_starter(provider.get_tracer("x"))
+    starter = make_starter(provider.get_tracer("x"))
     provider._update_resource(Resource({"service.name": "child"}))  # what the SDK does after a fork
-    start(NAME, NO_PARENT, {}, START_NS)[0].end()
+    starter.start(NAME, NO_PARENT, {}, START_NS).end()
     assert processor.ended[0].resource.attributes["service.name"] == "child"
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from ..guard import Guard
     from ..record import RequestRecord
+    from .server_span import Identity
 
-    Begin = Callable[[RequestRecord, Context], trace.Span]
+    Begin = Callable[[RequestRecord, Context, Identity | None], trace.Span]
 
 __all__ = ["RequestSpan"]
 
@@ -28,30 +29,36 @@ class RequestSpan(trace.Span):
     """Stands for the server span from the first moment on, and starts the real one at its first use.
 
     So a session store that talks to its database before the route is known has a parent, and yet a sampler sees
-    ``http.route`` wherever nothing asked earlier.
+    ``http.route`` wherever nothing asked earlier. With an identity, a child is no such use: it needs the ids alone.
     """
 
-    def __init__(self, begin: Begin, guard: Guard, record: RequestRecord, parent: Context) -> None:
+    def __init__(
+        self, begin: Begin, guard: Guard, record: RequestRecord, parent: Context, identity: Identity | None
+    ) -> None:
         self._begin = begin
         self._guard = guard
         self._record: RequestRecord | None = record
         self._parent = parent
-        self._lock = threading.RLock()
         self._starting = False
+        self._has_children = False
+        self.identity = identity
+        """What is settled of the span before it is started, where anything is."""
         self.started_span: trace.Span | None = None
+        self._ended_span: Any = None
 
     def start(self) -> trace.Span:
         """Return the real span, started now if it was not yet. Two threads may come here first."""
         if self.started_span is not None:
             return self.started_span
-        with self._lock:
+        # A lock is made by who needs one; whoever comes first, both have the same.
+        with vars(self).setdefault("_lock", threading.RLock()):
             if self._starting:
                 # A sampler or processor asked for the current span while that is being started (a log call will do).
                 return trace.get_current_span(self._parent)
             if self.started_span is None and self._record is not None:
                 self._starting = True
                 try:
-                    begun = self._guard.call("tracing", "begin", self._begin, self._record, self._parent)
+                    begun = self._guard.call("tracing", "begin", self._begin, self._record, self._parent, self.identity)
                     self.started_span = INVALID_SPAN if begun is None else begun
                 finally:
                     self._starting = False
@@ -59,20 +66,33 @@ class RequestSpan(trace.Span):
                 self._record = None
             return self.started_span or INVALID_SPAN
 
+    def ended(self, span: Any) -> None:
+        """Be over without having been started; what can be read of it from now on is ``span``, where it was recorded."""
+        self._record = None
+        self._ended_span = span
+
     def abandon(self) -> None:
         """Become the caller's span: what is made from here on hangs on that."""
-        if self.started_span is not None:
-            self.started_span.end()
+        if self.started_span is not None or self._has_children:
+            self.start().end()
+        elif self.identity is not None:
+            self.identity.record_end_metrics()
+        self.identity = None
         self.started_span = trace.NonRecordingSpan(trace.get_current_span(self._parent).get_span_context())
         self._record = None
 
     def get_span_context(self) -> trace.SpanContext:
         """See :class:`opentelemetry.trace.Span`."""
-        return self.start().get_span_context()
+        if self.identity is None:
+            return self.start().get_span_context()
+        self._has_children = True
+        return self.identity.context
 
     def is_recording(self) -> bool:
         """See :class:`opentelemetry.trace.Span`."""
-        return self.start().is_recording()
+        if self.identity is None or self.started_span is not None:
+            return self.start().is_recording()
+        return self.identity.is_recording and self._record is not None
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """See :class:`opentelemetry.trace.Span`."""
@@ -114,4 +134,5 @@ class RequestSpan(trace.Span):
 
     def __getattr__(self, name: str) -> Any:
         # What the SDK's span has beyond the API's: name, attributes, parent ...
-        return getattr(self.start(), name)
+        span = self.start() if self._ended_span is None else self._ended_span
+        return getattr(span, name)

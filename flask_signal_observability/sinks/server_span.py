@@ -1,8 +1,12 @@
-"""A SERVER span that is the SDK's in everything but the price of its attributes.
+"""A SERVER span that is the SDK's in everything but its price.
 
 The SDK looks at every attribute value to find out what it is: 53 of the 139 microseconds of a request's span under
 cProfile. Ours are strings and numbers, known to be; so the span is started by the SDK's own rules, with the attributes
 in a plain dict until somebody else adds one.
+
+Most spans need not be made at all before they end: where neither the sampler nor a processor would look at one that
+starts, its :class:`Identity` is all that a child, a record or an exemplar needs, and at its end it becomes the
+``ReadableSpan`` that processors and exporters get.
 
 This is the one place that holds private names of ``opentelemetry.sdk.trace``; ``tests/test_sinks_server_span.py``
 compares every span with the SDK's own. Where one of the names is missing, :func:`make_starter` falls back to
@@ -19,14 +23,15 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+from opentelemetry.sdk.trace import sampling
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace import Status
 from opentelemetry.trace import StatusCode
 from opentelemetry.trace import TraceFlags
+from opentelemetry.trace import TraceState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +42,8 @@ if TYPE_CHECKING:
 
     Attributes = dict[str, AttributeValue]
     Started = tuple[trace.Span, int, int, bool]
-    Starter = Callable[[str, Context, Attributes, int], Started]
 
-__all__ = ["ServerSpan", "make_starter"]
+__all__ = ["Identity", "ServerSpan", "Starter", "UNSET", "make_starter"]
 
 NEEDED = (
     "sampler",
@@ -56,8 +60,28 @@ NEEDED = (
 
 # A member of an enumeration is looked up at length (CPython 3.11).
 SERVER = SpanKind.SERVER
-SAMPLED, DROPPED = Decision.RECORD_AND_SAMPLE, Decision.DROP
+SAMPLED, DROPPED = sampling.Decision.RECORD_AND_SAMPLE, sampling.Decision.DROP
 UNSET = Status(StatusCode.UNSET)
+
+KNOWN_SAMPLERS = (
+    (sampling.ALWAYS_ON, SAMPLED),
+    (sampling.DEFAULT_ON, SAMPLED),
+    (sampling.ALWAYS_OFF, DROPPED),
+    (sampling.DEFAULT_OFF, DROPPED),
+)
+"""Samplers whose decision on a span without a parent is known without asking."""
+
+DELEGATES = (
+    "_root",
+    "_remote_parent_sampled",
+    "_remote_parent_not_sampled",
+    "_local_parent_sampled",
+    "_local_parent_not_sampled",
+)
+"""What a ParentBased sampler asks."""
+
+QUIET_CLASSES = (sdk.SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
+"""Classes whose ``on_start`` and ``_on_ending`` do nothing."""
 
 PLAIN = frozenset({str, int, float, bool})
 """Types whose values the SDK takes as they are."""
@@ -70,79 +94,243 @@ FLAGS = {
 }
 
 
-def make_starter(tracer: trace.Tracer) -> Starter:
-    """Return the function that starts a SERVER span of a name, parent context, attributes and start in Unix ns.
+class Identity:
+    """What is settled of a span before there is one."""
 
-    It returns the span, its trace id and span id, both 0 where it has none, and whether it is sampled. The attributes
-    are the caller's to give away, and hold strings, numbers and lists of strings only.
-    """
+    __slots__ = ("context", "is_recording", "is_sampled", "parent", "record_end_metrics", "span_id", "trace_id")
+
+    def __init__(
+        self,
+        context: SpanContext,
+        parent: SpanContext | None,
+        record_end_metrics: Callable[[], None],
+        *,
+        is_recording: bool,
+        is_sampled: bool,
+        ids: str,
+    ) -> None:
+        self.context = context
+        self.parent = parent
+        self.record_end_metrics = record_end_metrics
+        self.is_recording = is_recording
+        self.is_sampled = is_sampled
+        self.trace_id = ids[:32]
+        """As 32 hex digits."""
+        self.span_id = ids[32:]
+        """As 16 hex digits."""
+
+
+class Starter:
+    """Starts SERVER spans through the API, whatever the tracer is."""
+
+    def __init__(self, tracer: trace.Tracer) -> None:
+        self._tracer = tracer
+
+    def identify(self, parent_context: Context) -> Identity | None:
+        """Return the identity of a span that need not start before it ends; None where it must be started."""
+        return None
+
+    def start(
+        self,
+        name: str,
+        parent_context: Context,
+        attributes: Attributes,
+        start_unix_ns: int,
+        identity: Identity | None = None,
+    ) -> trace.Span:
+        """Start a span.
+
+        Args:
+            name: Its name.
+            parent_context: Where its parent is.
+            attributes: The caller's to give away; strings, numbers and lists of strings only.
+            start_unix_ns: Unix time in nanoseconds.
+            identity: What :meth:`identify` has returned for this context, where it did.
+        """
+        return self._tracer.start_span(name, parent_context, SERVER, attributes, start_time=start_unix_ns)
+
+    def end_unstarted(
+        self, identity: Identity, name: str, attributes: Attributes, status: Status, start_unix_ns: int, end_unix_ns: int
+    ) -> sdk.ReadableSpan | None:
+        """Hand a span that was never started to the processors; None where it has to be started after all.
+
+        Args:
+            identity: Of a span that is recording.
+            name: Its name.
+            attributes: As :meth:`start` takes them.
+            status: Its status.
+            start_unix_ns: Unix time in nanoseconds.
+            end_unix_ns: Unix time in nanoseconds.
+        """
+        return None
+
+
+def make_starter(tracer: trace.Tracer) -> Starter:
+    """Return what starts SERVER spans: by our own hands where the tracer is the SDK's and has what that needs."""
     if (
         type(tracer) is sdk.Tracer
         and all(hasattr(tracer, name) for name in NEEDED)
         and hasattr(tracer.id_generator, "is_trace_id_random")
         and hasattr(TraceFlags, "random_trace_id")
     ):
-        return _sdk_starter(tracer)
-
-    def start(name: str, parent: Context, attributes: Attributes, start_unix_ns: int) -> Started:
-        return _started(tracer.start_span(name, parent, SERVER, attributes, start_time=start_unix_ns))
-
-    return start
+        return SdkStarter(tracer)
+    return Starter(tracer)
 
 
-def _started(span: trace.Span) -> Started:
-    context = span.get_span_context()
-    return (
-        (span, context.trace_id, context.span_id, context.trace_flags.sampled)
-        if context.is_valid
-        else (span, 0, 0, False)
-    )
+class SdkStarter(Starter):
+    """Starts the SDK's spans as the SDK's ``Tracer.start_span`` does, line by line, but for the class of the span."""
 
+    def __init__(self, tracer: Any) -> None:
+        super().__init__(tracer)
+        self._tracer: Any = tracer
+        self._room = _room_of(tracer._span_limits)
+        self._on_start = tracer.span_processor.on_start
+        self._on_end = tracer.span_processor.on_end
+        self._sampler: Any = None
+        self._processors: Any = None
+        self._can_wait = False
+        self._root_decision: Any = None
 
-def _sdk_starter(tracer: Any) -> Starter:
-    room = _room_of(tracer._span_limits)
-    on_start = tracer.span_processor.on_start
+    def identify(self, parent_context: Context) -> Identity | None:
+        """Return the identity of a span that need not start before it ends; None where it must be started."""
+        # The hot path.
+        tracer = self._tracer
+        if tracer.sampler is not self._sampler or self._known_processors() is not self._processors:
+            self._look_again()
+        if not self._can_wait or not tracer._is_enabled():
+            return None
+        return self._identity(parent_context, "", None)[0]
 
-    def start(name: str, parent_context: Context, attributes: Attributes, start_unix_ns: int) -> Started:
-        # The hot path, and the SDK's Tracer.start_span line by line but for the class of the span.
-        parent: SpanContext | None = trace.get_current_span(parent_context).get_span_context()
-        if not tracer._is_enabled():
-            return _started(trace.NonRecordingSpan(parent))  # type: ignore[arg-type]
+    def _identity(self, parent_context: Context, name: str, attributes: Any) -> tuple[Identity, Any]:
+        """Return the identity, and the attributes that the sampler leaves."""
+        tracer = self._tracer
         ids = tracer.id_generator
+        # Mostly there is nothing in the context, and so no parent.
+        parent = trace.get_current_span(parent_context).get_span_context() if parent_context else None
         if parent is None or not parent.is_valid:
             parent, trace_id, random = None, ids.generate_trace_id(), bool(ids.is_trace_id_random())
         else:
             trace_id, random = parent.trace_id, parent.trace_flags.random_trace_id
         sampler = tracer.sampler
-        given: Mapping[str, AttributeValue] | None = attributes
-        if parent is None and (sampler is DEFAULT_ON or sampler is ALWAYS_ON):
-            decision: Any = SAMPLED  # known without asking
-            trace_state = None
+        trace_state = None
+        if parent is None and sampler is self._sampler and self._root_decision is not None:
+            decision = self._root_decision
         else:
             result = sampler.should_sample(parent_context, trace_id, name, SERVER, attributes, ())
-            decision, given, trace_state = result.decision, result.attributes, result.trace_state
+            decision, attributes, trace_state = result.decision, result.attributes, result.trace_state
         sampled = decision is SAMPLED
         span_id = ids.generate_span_id()
-        flags = FLAGS[sampled, random]
-        context = SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=trace_state)
-        record_end_metrics = tracer._tracer_metrics.start_span(parent, decision)
-        if decision is DROPPED:
-            return trace.NonRecordingSpan(context), trace_id, span_id, sampled
-        span = ServerSpan(tracer, name, context, parent, record_end_metrics, room)
-        if (
-            (given is attributes or given == attributes)  # a sampler may have put anything there
-            and len(attributes) <= room
-            and PLAIN.issuperset(map(type, attributes.values()))
-            and "" not in attributes
-        ):
+        identity = Identity(
+            span_context(trace_id, span_id, FLAGS[sampled, random], trace_state),
+            parent,
+            tracer._tracer_metrics.start_span(parent, decision),
+            is_recording=decision is not DROPPED,
+            is_sampled=sampled,
+            ids=hex_ids(trace_id, span_id),
+        )
+        return identity, attributes
+
+    def start(
+        self,
+        name: str,
+        parent_context: Context,
+        attributes: Attributes,
+        start_unix_ns: int,
+        identity: Identity | None = None,
+    ) -> trace.Span:
+        """Start a span; see :meth:`Starter.start`."""
+        tracer = self._tracer
+        given: Mapping[str, AttributeValue] | None = attributes
+        if identity is None:
+            if not tracer._is_enabled():
+                return trace.NonRecordingSpan(trace.get_current_span(parent_context).get_span_context())
+            identity, given = self._identity(parent_context, name, attributes)
+        if not identity.is_recording:
+            return trace.NonRecordingSpan(identity.context)
+        span = ServerSpan(tracer, name, identity, self._room)
+        if (given is attributes or given == attributes) and self._is_clean(attributes):  # a sampler may have its own
             span._attributes = OwnAttributes(attributes)
         elif given:
             span.set_attributes(given)
         span._start_time = start_unix_ns
-        on_start(span, parent_context=parent_context)
-        return span, trace_id, span_id, sampled
+        self._on_start(span, parent_context=parent_context)
+        return span
 
-    return start
+    def end_unstarted(
+        self, identity: Identity, name: str, attributes: Attributes, status: Status, start_unix_ns: int, end_unix_ns: int
+    ) -> sdk.ReadableSpan | None:
+        """Hand a span that was never started to the processors; see :meth:`Starter.end_unstarted`."""
+        if not self._is_clean(attributes):
+            return None
+        tracer = self._tracer
+        identity.record_end_metrics()
+        span = readable_span(
+            name,
+            identity.context,
+            identity.parent,
+            tracer.resource,
+            attributes,
+            (),
+            (),
+            status,
+            start_unix_ns,
+            end_unix_ns,
+            tracer.instrumentation_info,
+            tracer._instrumentation_scope,
+        )
+        self._on_end(span)
+        return span
+
+    def _is_clean(self, attributes: Attributes) -> bool:
+        """Tell whether the SDK would take the attributes as they are."""
+        return (
+            len(attributes) <= self._room
+            and PLAIN.issuperset(map(type, attributes.values()))
+            and "" not in attributes
+        )
+
+    def _known_processors(self) -> Any:
+        return getattr(self._tracer.span_processor, "_span_processors", None)
+
+    def _look_again(self) -> None:
+        """Find out what sampler and processors would see of a span that starts: others may have come."""
+        tracer = self._tracer
+        self._sampler = sampler = tracer.sampler
+        self._processors = processors = self._known_processors()
+        self._root_decision = next((decision for known, decision in KNOWN_SAMPLERS if known is sampler), None)
+        self._can_wait = (
+            type(tracer.span_processor) is sdk.SynchronousMultiSpanProcessor
+            and isinstance(processors, tuple)
+            and all(map(is_quiet, processors))
+            and needs_ids_alone(sampler)
+        )
+
+
+def is_quiet(processor: sdk.SpanProcessor) -> bool:
+    """Tell whether a processor does nothing with a span before its end."""
+    kind = type(processor)
+    return any(
+        getattr(kind, "on_start", None) is quiet.on_start and getattr(kind, "_on_ending", None) is quiet._on_ending
+        for quiet in QUIET_CLASSES
+    )
+
+
+def needs_ids_alone(sampler: sampling.Sampler) -> bool:
+    """Tell whether a sampler looks at nothing but the trace id and the parent."""
+    if type(sampler) in {sampling.ParentBased, sampling.ParentBasedTraceIdRatio}:
+        delegates = [getattr(sampler, name, None) for name in DELEGATES]
+        return all(delegate is not None and needs_ids_alone(delegate) for delegate in delegates)
+    return type(sampler) in {sampling.StaticSampler, sampling.TraceIdRatioBased}
+
+
+def hex_ids(trace_id: int, span_id: int) -> str:
+    """Return both ids as 48 hex digits."""
+    return (trace_id << 64 | span_id).to_bytes(24, "big").hex()
+
+
+def span_context(trace_id: int, span_id: int, flags: TraceFlags, trace_state: TraceState | None) -> SpanContext:
+    """Return the context of a span of this process."""
+    return SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=trace_state)
 
 
 def _room_of(limits: Any) -> int:
@@ -151,6 +339,40 @@ def _room_of(limits: Any) -> int:
         return 0
     room: int | None = limits.max_span_attributes
     return sys.maxsize if room is None else room
+
+
+def readable_span(
+    name: str,
+    context: SpanContext,
+    parent: SpanContext | None,
+    resource: Any,
+    attributes: Any,
+    events: Any,
+    links: Any,
+    status: Status,
+    start_unix_ns: int | None,
+    end_unix_ns: int | None,
+    instrumentation_info: Any,
+    instrumentation_scope: Any,
+) -> sdk.ReadableSpan:
+    """Return what ``ReadableSpan(...)`` does with thirteen keywords."""
+    span = sdk.ReadableSpan.__new__(sdk.ReadableSpan)
+    span.__dict__ = {
+        "_name": name,
+        "_context": context,
+        "_kind": SERVER,
+        "_instrumentation_info": instrumentation_info,
+        "_instrumentation_scope": instrumentation_scope,
+        "_parent": parent,
+        "_start_time": start_unix_ns,
+        "_end_time": end_unix_ns,
+        "_attributes": attributes,
+        "_events": events,
+        "_links": links,
+        "_resource": resource,
+        "_status": status,
+    }
+    return span
 
 
 class OwnAttributes(dict[str, Any]):
@@ -165,19 +387,11 @@ class ServerSpan(sdk.Span):
     A test holds it against what the SDK's own ``__init__`` sets.
     """
 
-    def __init__(
-        self,
-        tracer: Any,
-        name: str,
-        context: SpanContext,
-        parent: SpanContext | None,
-        record_end_metrics: Callable[[], None],
-        room: int,
-    ) -> None:
+    def __init__(self, tracer: Any, name: str, identity: Identity, room: int) -> None:
         # All of it on the instance: what lies on the class is looked up at length (CPython 3.11).
         self._name = name
-        self._context = context
-        self._parent = parent
+        self._context = identity.context
+        self._parent = identity.parent
         self._kind = SERVER
         self._resource = tracer.resource
         self._instrumentation_info = tracer.instrumentation_info
@@ -187,7 +401,7 @@ class ServerSpan(sdk.Span):
         self._span_processor = tracer.span_processor
         self._limits = tracer._span_limits
         self._record_exception = self._set_status_on_exception = True
-        self._record_end_metrics = record_end_metrics
+        self._record_end_metrics = identity.record_end_metrics
         self._lock = threading.Lock()
         self._events: Any = ()
         self._links: Any = ()
@@ -214,24 +428,20 @@ class ServerSpan(sdk.Span):
         self.set_attributes(attributes)
 
     def _readable_span(self) -> sdk.ReadableSpan:
-        # What the SDK's own does with thirteen arguments.
-        span = sdk.ReadableSpan.__new__(sdk.ReadableSpan)
-        span.__dict__ = {
-            "_name": self._name,
-            "_context": self._context,
-            "_kind": self._kind,
-            "_instrumentation_info": self._instrumentation_info,
-            "_instrumentation_scope": self._instrumentation_scope,
-            "_parent": self._parent,
-            "_start_time": self._start_time,
-            "_end_time": self._end_time,
-            "_attributes": self._attributes,
-            "_events": self._events,
-            "_links": self._links,
-            "_resource": self._resource,
-            "_status": self._status,
-        }
-        return span
+        return readable_span(
+            self._name,
+            self._context,
+            self._parent,
+            self._resource,
+            self._attributes,
+            self._events,
+            self._links,
+            self._status,
+            self._start_time,
+            self._end_time,
+            self._instrumentation_info,
+            self._instrumentation_scope,
+        )
 
     @property
     def attributes(self) -> Any:

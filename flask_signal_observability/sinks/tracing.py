@@ -24,6 +24,7 @@ from ..redaction import mask_strings
 from ..text import utf8
 from .request_span import RequestSpan
 from .server_span import make_starter
+from .server_span import UNSET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ..record import EventRecord
     from ..record import RequestRecord
     from ..redaction import Redaction
+    from .server_span import Identity
 
     Attributes = dict[str, AttributeValue]
 
@@ -61,7 +63,7 @@ class TracingSink(Sink):
         self._redaction = redaction
         self._provider = provider
         self._tracer = provider.get_tracer("flask_signal_observability", version, schema_url=SCHEMA_URL)
-        self._start = make_starter(self._tracer)
+        self._starter = make_starter(self._tracer)
         self._propagator: TextMapPropagator | None = None
         self._propagator_is_w3c = False
 
@@ -70,7 +72,11 @@ class TracingSink(Sink):
     def open(self, record: RequestRecord) -> None:
         """Take the caller's context; the span itself waits until something needs it."""
         parent = self._parent_context(record)
-        span = RequestSpan(self.begin, self._guard, record, parent)
+        identity = self._starter.identify(parent)
+        if identity is not None:
+            record.trace_id, record.span_id = identity.trace_id, identity.span_id
+            record.sampled = identity.is_sampled
+        span = RequestSpan(self.begin, self._guard, record, parent, identity)
         record.state[NAME] = Segment(span, trace.set_span_in_context(span, parent))
 
     def _parent_context(self, record: RequestRecord) -> Context:
@@ -117,19 +123,23 @@ class TracingSink(Sink):
             return
         early = segment.span.started_span
         if early is None:
-            segment.span.start()
+            if segment.span.identity is None:
+                segment.span.start()
         elif early.is_recording():
             early.update_name(span_name(record))
             early.set_attributes(self._request_attributes(record))
 
-    def begin(self, record: RequestRecord, parent: Context) -> trace.Span:
+    def begin(self, record: RequestRecord, parent: Context, identity: Identity | None) -> trace.Span:
         """Start the real span; where a sampler or processor fails, that costs the span, not the request."""
         if not record.path:
             record.describe()
         attributes = self._request_attributes(record)
-        span, trace_id, span_id, sampled = self._start(span_name(record), parent, attributes, record.started_unix_ns)
-        if trace_id:
-            record.trace_id, record.span_id, record.sampled = f"{trace_id:032x}", f"{span_id:016x}", sampled
+        span = self._starter.start(span_name(record), parent, attributes, record.started_unix_ns, identity)
+        if identity is None:
+            context = span.get_span_context()
+            if context.is_valid:
+                record.trace_id, record.span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
+                record.sampled = context.trace_flags.sampled
         return span
 
     def _request_attributes(self, record: RequestRecord) -> Attributes:
@@ -163,26 +173,45 @@ class TracingSink(Sink):
         return attributes
 
     def finish(self, record: RequestRecord) -> None:
-        """End the span; a request that never got to request_started has its whole span made here."""
+        """End the span; one that nobody needed before is made here, in one piece."""
         segment: Segment | None = record.state.get(NAME)
         if segment is None or segment.span is None:
             return
         span = segment.span.started_span
         if span is None:
+            if segment.span.identity is not None and self._end_unstarted(segment.span, segment.span.identity, record):
+                return
             span = segment.span.start()
         if not span.is_recording():
             return
         try:
+            attributes: Attributes = {}
+            self._add_response_attributes(attributes, record)
             add = getattr(span, "add_own", span.set_attributes)
-            add(self._response_attributes(record))
+            add(attributes)
             if record.error_type is not None:
-                about = self._describe_error(record.errors[0]) if record.errors else None
-                span.set_status(Status(StatusCode.ERROR, about))
+                span.set_status(self._failed(record))
         finally:
             span.end(record.ended_unix_ns)
 
-    def _response_attributes(self, record: RequestRecord) -> Attributes:
-        attributes: Attributes = {}
+    def _end_unstarted(self, span: RequestSpan, identity: Identity, record: RequestRecord) -> bool:
+        if not identity.is_recording:
+            span.ended(None)
+            return True
+        attributes = self._request_attributes(record)
+        self._add_response_attributes(attributes, record)
+        status = UNSET if record.error_type is None else self._failed(record)
+        times = record.started_unix_ns, record.ended_unix_ns
+        ended = self._starter.end_unstarted(identity, span_name(record), attributes, status, *times)
+        if ended is None:
+            return False
+        span.ended(ended)
+        return True
+
+    def _failed(self, record: RequestRecord) -> Status:
+        return Status(StatusCode.ERROR, self._describe_error(record.errors[0]) if record.errors else None)
+
+    def _add_response_attributes(self, attributes: Attributes, record: RequestRecord) -> None:
         if record.status is not None:
             attributes["http.response.status_code"] = record.status
         if record.response_size is not None:
@@ -200,7 +229,6 @@ class TracingSink(Sink):
         if record.annotations:
             own = attributes.keys() | self._request_attributes(record).keys()
             attributes.update(self._annotations(record.annotations, own))
-        return attributes
 
     def _annotations(self, annotations: Mapping[str, Any], own: set[str]) -> Attributes:
         return {
@@ -218,6 +246,8 @@ class TracingSink(Sink):
         segment: Segment | None = record.state.get(NAME)
         if segment is not None and segment.span is not None:
             segment.span.abandon()
+            record.trace_id = record.span_id = None
+            record.sampled = False
 
     def close(self) -> None:
         """Deliver the spans that are queued, in bounded time: the process ends."""
