@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 import weakref
 from bisect import bisect_left
-from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 import prometheus_client
@@ -221,7 +221,8 @@ class MetricsSink(Sink):
             self._in_flight.leave(record)  # should there be no such series
             shape = self._shape(record, key)
         active = record.state.get("metrics")
-        duration_ns = min(record.duration_ns or 0, MAX_AMOUNT)
+        duration_ns = record.duration_ns or 0
+        duration_ns = duration_ns if duration_ns < MAX_AMOUNT else MAX_AMOUNT
         bucket = bisect_left(shape.bounds, duration_ns)
         size = record.response_size
         store = self._store
@@ -234,12 +235,14 @@ class MetricsSink(Sink):
                 records.pop(id(record), None)
                 words[active.index] = len(records)
             words[shape.buckets + bucket] += 1
-            words[shape.sum] = min(words[shape.sum] + duration_ns, MAX_CELL)
+            seconds = words[shape.sum] + duration_ns
+            words[shape.sum] = seconds if seconds < MAX_CELL else MAX_CELL
             words[shape.signals] += 1
             if size is not None:
-                size = min(size, MAX_AMOUNT)
+                size = size if size < MAX_AMOUNT else MAX_AMOUNT
                 words[shape.size_buckets + bisect_left(shape.size_bounds, size)] += 1
-                words[shape.size_sum] = min(words[shape.size_sum] + size, MAX_CELL)
+                octets = words[shape.size_sum] + size
+                words[shape.size_sum] = octets if octets < MAX_CELL else MAX_CELL
             if record.sampled and record.trace_id is not None and record.span_id is not None:
                 unix_ns = record.started_unix_ns + duration_ns
                 ids = bytes.fromhex(record.trace_id + record.span_id)
@@ -308,7 +311,8 @@ class MetricsSink(Sink):
         self._in_flight.add_contexts(change)
 
 
-class Shape(NamedTuple):
+@dataclasses.dataclass(slots=True, eq=False)
+class Shape:
     """Where a finished request is counted: the cells of its duration, its body's size and its signals."""
 
     bounds: tuple[int, ...]

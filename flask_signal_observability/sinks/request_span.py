@@ -41,10 +41,12 @@ class RequestSpan(trace.Span):
         self._parent = parent
         self._starting = False
         self._has_children = False
+        self._ended_span: Any = None
         self.identity = identity
         """What is settled of the span before it is started, where anything is."""
         self.started_span: trace.Span | None = None
-        self._ended_span: Any = None
+        self.token: Any = None
+        """Gives back what was current before the request's code runs."""
 
     def start(self) -> trace.Span:
         """Return the real span, started now if it was not yet. Two threads may come here first."""
@@ -67,7 +69,7 @@ class RequestSpan(trace.Span):
             return self.started_span or INVALID_SPAN
 
     def ended(self, span: Any) -> None:
-        """Be over without having been started; what can be read of it from now on is ``span``, where it was recorded."""
+        """Be over without having been started; ``span`` is what can be read from now on, where it was recorded."""
         self._record = None
         self._ended_span = span
 

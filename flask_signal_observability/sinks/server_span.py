@@ -26,6 +26,7 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import sampling
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace import Status
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     Attributes = dict[str, AttributeValue]
-    Started = tuple[trace.Span, int, int, bool]
 
-__all__ = ["Identity", "ServerSpan", "Starter", "UNSET", "make_starter"]
+__all__ = ["UNSET", "Identity", "ServerSpan", "Starter", "make_starter"]
 
 NEEDED = (
     "sampler",
@@ -83,6 +83,10 @@ DELEGATES = (
 QUIET_CLASSES = (sdk.SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
 """Classes whose ``on_start`` and ``_on_ending`` do nothing."""
 
+MAX_TRACE_ID, MAX_SPAN_ID = 2**128 - 1, 2**64 - 1
+NO_STATE = INVALID_SPAN_CONTEXT.trace_state
+new_tuple = tuple.__new__
+
 PLAIN = frozenset({str, int, float, bool})
 """Types whose values the SDK takes as they are."""
 
@@ -97,27 +101,24 @@ FLAGS = {
 class Identity:
     """What is settled of a span before there is one."""
 
-    __slots__ = ("context", "is_recording", "is_sampled", "parent", "record_end_metrics", "span_id", "trace_id")
+    __slots__ = ("context", "ids", "is_recording", "is_sampled", "parent", "record_end_metrics")
 
     def __init__(
         self,
         context: SpanContext,
         parent: SpanContext | None,
-        record_end_metrics: Callable[[], None],
-        *,
-        is_recording: bool,
-        is_sampled: bool,
         ids: str,
+        is_sampled: bool,  # noqa: FBT001 - keywords cost a request 300 instructions
+        is_recording: bool,  # noqa: FBT001
+        record_end_metrics: Callable[[], None],
     ) -> None:
         self.context = context
         self.parent = parent
-        self.record_end_metrics = record_end_metrics
-        self.is_recording = is_recording
+        self.ids = ids
+        """Those of the trace and of the span, 32 and 16 hex digits."""
         self.is_sampled = is_sampled
-        self.trace_id = ids[:32]
-        """As 32 hex digits."""
-        self.span_id = ids[32:]
-        """As 16 hex digits."""
+        self.is_recording = is_recording
+        self.record_end_metrics = record_end_metrics
 
 
 class Starter:
@@ -150,14 +151,20 @@ class Starter:
         return self._tracer.start_span(name, parent_context, SERVER, attributes, start_time=start_unix_ns)
 
     def end_unstarted(
-        self, identity: Identity, name: str, attributes: Attributes, status: Status, start_unix_ns: int, end_unix_ns: int
+        self,
+        identity: Identity,
+        name: str,
+        attributes: Attributes,
+        status: Status,
+        start_unix_ns: int,
+        end_unix_ns: int,
     ) -> sdk.ReadableSpan | None:
         """Hand a span that was never started to the processors; None where it has to be started after all.
 
         Args:
             identity: Of a span that is recording.
             name: Its name.
-            attributes: As :meth:`start` takes them.
+            attributes: The caller's to give away; strings and numbers only.
             status: Its status.
             start_unix_ns: Unix time in nanoseconds.
             end_unix_ns: Unix time in nanoseconds.
@@ -172,6 +179,7 @@ def make_starter(tracer: trace.Tracer) -> Starter:
         and all(hasattr(tracer, name) for name in NEEDED)
         and hasattr(tracer.id_generator, "is_trace_id_random")
         and hasattr(TraceFlags, "random_trace_id")
+        and tuple(INVALID_SPAN_CONTEXT) == (0, 0, False, TraceFlags(0), NO_STATE, False)
     ):
         return SdkStarter(tracer)
     return Starter(tracer)
@@ -221,12 +229,12 @@ class SdkStarter(Starter):
         sampled = decision is SAMPLED
         span_id = ids.generate_span_id()
         identity = Identity(
-            span_context(trace_id, span_id, FLAGS[sampled, random], trace_state),
+            context_of(trace_id, span_id, FLAGS[sampled, random], trace_state),
             parent,
+            (trace_id << 64 | span_id).to_bytes(24, "big").hex(),
+            sampled,
+            decision is not DROPPED,
             tracer._tracer_metrics.start_span(parent, decision),
-            is_recording=decision is not DROPPED,
-            is_sampled=sampled,
-            ids=hex_ids(trace_id, span_id),
         )
         return identity, attributes
 
@@ -257,10 +265,16 @@ class SdkStarter(Starter):
         return span
 
     def end_unstarted(
-        self, identity: Identity, name: str, attributes: Attributes, status: Status, start_unix_ns: int, end_unix_ns: int
+        self,
+        identity: Identity,
+        name: str,
+        attributes: Attributes,
+        status: Status,
+        start_unix_ns: int,
+        end_unix_ns: int,
     ) -> sdk.ReadableSpan | None:
         """Hand a span that was never started to the processors; see :meth:`Starter.end_unstarted`."""
-        if not self._is_clean(attributes):
+        if len(attributes) > self._room:
             return None
         tracer = self._tracer
         identity.record_end_metrics()
@@ -284,9 +298,7 @@ class SdkStarter(Starter):
     def _is_clean(self, attributes: Attributes) -> bool:
         """Tell whether the SDK would take the attributes as they are."""
         return (
-            len(attributes) <= self._room
-            and PLAIN.issuperset(map(type, attributes.values()))
-            and "" not in attributes
+            len(attributes) <= self._room and PLAIN.issuperset(map(type, attributes.values())) and "" not in attributes
         )
 
     def _known_processors(self) -> Any:
@@ -323,14 +335,11 @@ def needs_ids_alone(sampler: sampling.Sampler) -> bool:
     return type(sampler) in {sampling.StaticSampler, sampling.TraceIdRatioBased}
 
 
-def hex_ids(trace_id: int, span_id: int) -> str:
-    """Return both ids as 48 hex digits."""
-    return (trace_id << 64 | span_id).to_bytes(24, "big").hex()
-
-
-def span_context(trace_id: int, span_id: int, flags: TraceFlags, trace_state: TraceState | None) -> SpanContext:
-    """Return the context of a span of this process."""
-    return SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=trace_state)
+def context_of(trace_id: int, span_id: int, flags: TraceFlags, trace_state: TraceState | None) -> SpanContext:
+    """Return what ``SpanContext(...)`` does: a tuple, behind a function that takes as long as the rest of it all."""
+    valid = 0 < trace_id <= MAX_TRACE_ID and 0 < span_id <= MAX_SPAN_ID
+    state = NO_STATE if trace_state is None else trace_state
+    return new_tuple(SpanContext, (trace_id, span_id, False, flags, state, valid))
 
 
 def _room_of(limits: Any) -> int:
@@ -343,7 +352,7 @@ def _room_of(limits: Any) -> int:
 
 def readable_span(
     name: str,
-    context: SpanContext,
+    context: SpanContext | None,
     parent: SpanContext | None,
     resource: Any,
     attributes: Any,

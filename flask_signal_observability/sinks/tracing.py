@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["TracingSink"]
 
 NAME = "tracing"
+CURRENT = "tracing.context"
+"""What is current while the request's code runs, in its ``state``: it holds the span, which must not hold it."""
 
 W3C_FIELDS = frozenset({"traceparent", "baggage"})
 """What W3C's propagators look for in a request without any of it: no tracestate without a traceparent."""
@@ -74,18 +76,18 @@ class TracingSink(Sink):
         parent = self._parent_context(record)
         identity = self._starter.identify(parent)
         if identity is not None:
-            record.trace_id, record.span_id = identity.trace_id, identity.span_id
-            record.sampled = identity.is_sampled
-        span = RequestSpan(self.begin, self._guard, record, parent, identity)
-        record.state[NAME] = Segment(span, trace.set_span_in_context(span, parent))
+            ids = identity.ids
+            record.trace_id, record.span_id, record.sampled = ids[:32], ids[32:], identity.is_sampled
+        span = record.state[NAME] = RequestSpan(self.begin, self._guard, record, parent, identity)
+        record.state[CURRENT] = trace.set_span_in_context(span, parent)
 
     def _parent_context(self, record: RequestRecord) -> Context:
         context = otel_context.get_current()
         if context:
             # A span that happens to be current here is not this request's caller: only an enclosing request is.
-            outer: Segment | None = record.parent.state.get(NAME) if record.parent is not None else None
+            outer: RequestSpan | None = record.parent.state.get(NAME) if record.parent is not None else None
             if outer is not None or trace.get_current_span(context) is not INVALID_SPAN:
-                context = trace.set_span_in_context(INVALID_SPAN if outer is None else outer.server_span, context)
+                context = trace.set_span_in_context(INVALID_SPAN if outer is None else outer, context)
         propagator = propagate.get_global_textmap()
         if propagator is not self._propagator:
             asked = self._guard.call(NAME, "extract", fields_asked_for, propagator, default=None)
@@ -101,30 +103,33 @@ class TracingSink(Sink):
 
     def attach(self, record: RequestRecord) -> None:
         """Make the request's context current; for an excluded request that is its caller's."""
-        segment: Segment | None = record.state.get(NAME)
-        if segment is None and record.excluded:
-            segment = record.state[NAME] = Segment(None, self._parent_context(record))
-        if segment is not None:
-            segment.token = otel_context.attach(segment.context)
+        span: RequestSpan | None = record.state.get(NAME)
+        if span is None and record.excluded:
+            parent = self._parent_context(record)
+            span = record.state[NAME] = RequestSpan(self.begin, self._guard, record, parent, None)
+            span.abandon()
+            record.state[CURRENT] = parent
+        if span is not None:
+            span.token = otel_context.attach(record.state[CURRENT])
 
     def detach(self, record: RequestRecord) -> None:
         """Give back the context of before; what the request had current goes on with its next chunk."""
-        segment: Segment | None = record.state.get(NAME)
-        if segment is not None and segment.token is not None:
+        span: RequestSpan | None = record.state.get(NAME)
+        if span is not None and span.token is not None:
             if record.duration_ns is None:
-                segment.context = otel_context.get_current()
-            token, segment.token = segment.token, None
+                record.state[CURRENT] = otel_context.get_current()
+            token, span.token = span.token, None
             otel_context.detach(token)
 
     def start(self, record: RequestRecord) -> None:
         """Start the span with its final name and route, or bring one up to date that was needed earlier."""
-        segment: Segment | None = record.state.get(NAME)
-        if segment is None or segment.span is None:
+        span: RequestSpan | None = record.state.get(NAME)
+        if span is None:
             return
-        early = segment.span.started_span
+        early = span.started_span
         if early is None:
-            if segment.span.identity is None:
-                segment.span.start()
+            if span.identity is None:
+                span.start()
         elif early.is_recording():
             early.update_name(span_name(record))
             early.set_attributes(self._request_attributes(record))
@@ -143,7 +148,8 @@ class TracingSink(Sink):
         return span
 
     def _request_attributes(self, record: RequestRecord) -> Attributes:
-        # The hot path: a dict that is written down and rarely thinned out costs half of one made by a comprehension.
+        # The hot path: a dict that is written down and rarely thinned out costs half of one made by a comprehension;
+        # to look for None among its values, each compared, would cost as much as to make it.
         attributes: dict[str, Any] = {
             "http.request.method": record.method,
             "url.scheme": record.scheme,
@@ -158,7 +164,17 @@ class TracingSink(Sink):
             "flask.endpoint": record.endpoint,
             "flask.request_id": record.request_id,
         }
-        if None in attributes.values():
+        if (
+            record.server_port is None
+            or record.client_address is None
+            or record.peer_address is None
+            or record.protocol_version is None
+            or record.user_agent is None
+            or record.route is None
+            or record.endpoint is None
+            or record.request_id is None
+            or record.server_address is None
+        ):
             attributes = {key: value for key, value in attributes.items() if value is not None}
         if record.method_original is not None:
             attributes["http.request.method_original"] = record.method_original
@@ -168,20 +184,21 @@ class TracingSink(Sink):
             attributes["network.peer.port"] = record.peer_port
         if record.request_size is not None:
             attributes["http.request.body.size"] = record.request_size
-        for header, values in (record.request_headers or {}).items():
-            attributes[f"http.request.header.{header}"] = values
+        if record.request_headers is not None:
+            for header, values in record.request_headers.items():
+                attributes[f"http.request.header.{header}"] = values
         return attributes
 
     def finish(self, record: RequestRecord) -> None:
         """End the span; one that nobody needed before is made here, in one piece."""
-        segment: Segment | None = record.state.get(NAME)
-        if segment is None or segment.span is None:
+        waiting: RequestSpan | None = record.state.get(NAME)
+        if waiting is None:
             return
-        span = segment.span.started_span
+        span = waiting.started_span
         if span is None:
-            if segment.span.identity is not None and self._end_unstarted(segment.span, segment.span.identity, record):
+            if waiting.identity is not None and self._end_unstarted(waiting, waiting.identity, record):
                 return
-            span = segment.span.start()
+            span = waiting.start()
         if not span.is_recording():
             return
         try:
@@ -198,6 +215,8 @@ class TracingSink(Sink):
         if not identity.is_recording:
             span.ended(None)
             return True
+        if record.request_headers or record.annotations or self._config.capture_response_headers:
+            return False  # these may hold anything
         attributes = self._request_attributes(record)
         self._add_response_attributes(attributes, record)
         status = UNSET if record.error_type is None else self._failed(record)
@@ -243,9 +262,9 @@ class TracingSink(Sink):
         A span that was needed before the request turned out to be excluded has children already: it is ended, so that
         they are not orphaned.
         """
-        segment: Segment | None = record.state.get(NAME)
-        if segment is not None and segment.span is not None:
-            segment.span.abandon()
+        span: RequestSpan | None = record.state.get(NAME)
+        if span is not None:
+            span.abandon()
             record.trace_id = record.span_id = None
             record.sampled = False
 
@@ -260,13 +279,13 @@ class TracingSink(Sink):
         if event.name == "template_rendered":
             self._render(event)
             return
-        segment: Segment | None = record.state.get(NAME) if record is not None else None
-        if segment is None or segment.span is None or not segment.span.is_recording():
+        span: RequestSpan | None = record.state.get(NAME) if record is not None else None
+        if span is None or not span.is_recording():
             return
         if event.error is not None:
-            segment.span.add_event("exception", self._error_attributes(event.error), event.unix_ns)
+            span.add_event("exception", self._error_attributes(event.error), event.unix_ns)
         elif event.name == "message_flashed":
-            segment.span.add_event("message_flashed", {"category": utf8(event.fields["category"])}, event.unix_ns)
+            span.add_event("message_flashed", {"category": utf8(event.fields["category"])}, event.unix_ns)
 
     def _render(self, event: EventRecord) -> None:
         template = utf8(event.fields["template"])
@@ -297,24 +316,6 @@ class TracingSink(Sink):
 
     def _message(self, error: BaseException) -> str:
         return utf8(mask_patterns(self._guard.call(NAME, "message", str, error, default="")))
-
-
-class Segment:
-    """The OpenTelemetry side of a request while its code runs, piece by piece."""
-
-    __slots__ = ("context", "span", "token")
-
-    def __init__(self, span: RequestSpan | None, context: Context) -> None:
-        self.span = span
-        """The server span; None where the request is excluded, and its caller's span stands in its place."""
-        self.context = context
-        """What is current while the request runs; a streamed body goes on with what its last chunk left."""
-        self.token: Any = None
-
-    @property
-    def server_span(self) -> trace.Span:
-        """The span that a request made inside this one is a child of."""
-        return self.span if self.span is not None else trace.get_current_span(self.context)
 
 
 class EnvironGetter(Getter["dict[str, Any]"]):
