@@ -130,8 +130,10 @@ def test_requests_keep_no_memory() -> None:
 
 def test_the_steps_of_a_start_are_told() -> None:
     rows = rows_of("--start", "--rounds", "2")
-    assert [row["step"].split()[0] for row in rows] == ["import", "import", "init_app"]
+    assert [row["step"].split()[0] for row in rows] == ["import"] * 4 + ["init_app"] * 2
     assert all(0 < row["lower"] <= row["median"] <= row["upper"] for row in rows)
+    assert rows[0]["of_flask"] == 1
+    assert rows[4]["median"] < rows[3]["median"]  # else the package is imported in a step that says something else
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ examples:
   python tests/benchmarks/overhead.py --instructions --requests 300 # what repeats: a minute a stack
   python tests/benchmarks/overhead.py --http --rounds 20            # gunicorn and wrk
   python tests/benchmarks/overhead.py --memory                      # bytes that stay after 50 000 requests
-  python tests/benchmarks/overhead.py --start                       # import and init_app
+  python tests/benchmarks/overhead.py --start                       # import and init_app; --instructions counts them
   python tests/benchmarks/overhead.py --views json --plot cost.svg  # a picture beside the table
   python tests/benchmarks/overhead.py --scrape --help               # /metrics, by scrape.py
 """
@@ -79,7 +79,7 @@ def measure(options: argparse.Namespace) -> Report:
     if options.memory:
         return memory.measure(stacks, views or list(VIEWS), requests=options.requests or 50_000, tell=tell)
     if options.start:
-        return start.measure(rounds=options.rounds or 10, tell=tell)
+        return start.measure(rounds=options.rounds or 10, instructions=options.instructions, tell=tell)
     if options.instructions:
         requests, jobs = options.requests or 500, options.jobs
         return callgrind.measure(stacks, views or ["json"], requests=requests, jobs=jobs, tell=tell)
@@ -92,8 +92,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--instructions", action="store_true", help="callgrind's counts in place of CPU time")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--instructions", action="store_true", help="callgrind's counts in place of CPU time")
     mode.add_argument("--http", action="store_true", help="requests a second and latency of one view: gunicorn and wrk")
     mode.add_argument("--memory", action="store_true", help="bytes that a request keeps after it ended")
     mode.add_argument("--start", action="store_true", help="time of the import and of init_app")
@@ -117,6 +117,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON in place of a Markdown table")
     parser.add_argument("--plot", type=picture, metavar="FILE", help="also draw it, as .svg or .png (matplotlib)")
     options = parser.parse_args(arguments)
+    if options.instructions and (options.http or options.memory):
+        parser.error("--instructions are counted of requests, and with --start of a start")
     if options.plot and (options.memory or options.start):
         parser.error("--plot draws what a request costs; --memory and --start have no picture")
     chosen = options.stacks or (HTTP_STACKS if options.http else MEMORY_STACKS if options.memory else STACKS)
