@@ -38,13 +38,15 @@ from views import VIEWS
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterator
+    from collections.abc import Mapping
     from collections.abc import Sequence
 
-__all__ = ["measure"]
+__all__ = ["cores", "measure", "serving"]
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 30
 CONNECTIONS = 4
+ONE_WORKER = ("--worker-class", "sync", "--workers", "1")
 HTTP_ERROR = 400
 
 COLUMNS = (
@@ -89,7 +91,7 @@ def measure(stacks: Sequence[str], view: str, *, rounds: int, seconds: int, tell
         servers = {}
         for stack in stacks:
             tell(f"starting {stack}")
-            servers[stack] = exit_stack.enter_context(serving(stack))
+            servers[stack] = exit_stack.enter_context(serving(f"views:make_app({stack!r})"))
             drive(servers[stack], view, seconds)
         for number in range(1, rounds + 1):
             tell(f"round {number} of {rounds}")
@@ -122,7 +124,7 @@ def throughput_rows(driven: dict[str, list[Drive]]) -> list[dict[str, Any]]:
 
 
 class Server:
-    """A gunicorn with one worker."""
+    """A gunicorn."""
 
     def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
         self.url = url
@@ -142,30 +144,42 @@ class Server:
         raise RuntimeError(f"gunicorn did not answer within {START_SECONDS} s; what it said is above")
 
     def cpu_ns(self) -> int:
-        """Return the CPU time that the worker's threads have used."""
+        """Return the CPU time that the threads of the workers have used."""
         pid = self._process.pid
-        worker = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
-        threads = Path(f"/proc/{worker}/task").glob("*/schedstat")
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        threads = [thread for worker in workers for thread in Path(f"/proc/{worker}/task").glob("*/schedstat")]
         return sum(int(thread.read_text().split()[0]) for thread in threads)
 
 
 @contextlib.contextmanager
-def serving(stack: str) -> Iterator[Server]:
-    """Serve a stack on the first core, its files in a temporary directory, to the end of the block."""
+def serving(
+    application: str,
+    options: Sequence[str] = ONE_WORKER,
+    *,
+    env: Mapping[str, str] | None = None,
+    core: int | None = 0,
+) -> Iterator[Server]:
+    """Serve an app, its files in a temporary directory, to the end of the block.
+
+    Args:
+        application: what gunicorn is to serve; modules of this directory are found.
+        options: gunicorn's.
+        env: more variables; a relative path is in that directory.
+        core: where all of it runs; None leaves that to the machine.
+    """
     with (
         tempfile.TemporaryDirectory() as directory,
         socket.create_server(("127.0.0.1", 0)) as listener,
-        cores(0),
+        contextlib.nullcontext() if core is None else cores(core),
         subprocess.Popen(
             [
                 *(sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", "--pythonpath", str(HERE)),
-                *("--worker-class", "sync", "--workers", "1", "--log-level", "error"),
-                f"views:make_app({stack!r})",
+                *("--log-level", "error", *options, application),
             ],
             cwd=directory,
             pass_fds=[listener.fileno()],
             # gunicorn 25.1 and later keep a control socket there, else in the home
-            env={**environment(), "XDG_RUNTIME_DIR": directory},
+            env={**environment(), "XDG_RUNTIME_DIR": directory, **(env or {})},
         ) as process,
     ):
         server = Server(f"http://127.0.0.1:{listener.getsockname()[1]}", process)
