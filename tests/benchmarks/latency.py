@@ -106,9 +106,9 @@ def measure(*, rounds: int, seconds: int, tell: Callable[[str], None]) -> Report
     """Serve both at once, and ask one after the other, so many seconds each round, scraped and not."""
     seen: dict[tuple[str, bool], list[float]] = {}
     with contextlib.ExitStack() as exit_stack:
-        options = ("--worker-class", "gthread", "--threads", "4")
+        worker = ("--worker-class", "gthread", "--threads", "4")
         urls = {
-            by: exit_stack.enter_context(serving(f"latency:served({by!r})", options, core=None)).url
+            by: exit_stack.enter_context(serving(f"latency:served({by!r})", worker=worker, core=None)).url
             for by in ("ours", "prometheus_client")
         }
         for number in range(1, rounds + 1):
@@ -119,7 +119,7 @@ def measure(*, rounds: int, seconds: int, tell: Callable[[str], None]) -> Report
                         seen.setdefault((by, scraped), []).extend(ask(url, seconds))
     rows = []
     for (by, scraped), latencies in seen.items():
-        percentiles = statistics.quantiles(latencies, n=100)
+        percentiles = statistics.quantiles(latencies, n=100, method="inclusive")
         row = {"stack": by, "scraped": "yes" if scraped else "no", "p50_ms": percentiles[49], "p99_ms": percentiles[98]}
         added = percentiles[98] - rows[-1]["p99_ms"] if scraped else None
         rows.append({**row, "max_ms": max(latencies), "added_ms": added, "requests": len(latencies)})

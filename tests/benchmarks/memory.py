@@ -27,10 +27,7 @@ COLUMNS = (
     Column("kept_bytes_a_request", "bytes a request", ".3f"),
 )
 
-NOTES = (
-    "bytes a request: of the second half, since what is made once is still made in the first: caches that are not full",
-    "what grew most in the second half: {}",
-)
+NOTE = "bytes a request: of the second half; what is made once, such as a cache that fills, is mostly in the first"
 
 
 def measure(stacks: Sequence[str], views: Sequence[str], *, requests: int, tell: Callable[[str], None]) -> Report:
@@ -45,14 +42,15 @@ def measure(stacks: Sequence[str], views: Sequence[str], *, requests: int, tell:
         with working(stack, {"PYTHONTRACEMALLOC": "1"}) as worker:
             allocated_bytes(worker, views, WARM_UP)  # twice: tables and buffers have then the size that they stay at
             before = allocated_bytes(worker, views, WARM_UP)
-            half = allocated_bytes(worker, views, each)
+            first_bytes = allocated_bytes(worker, views, each) - before
             worker.remember()
-            end = allocated_bytes(worker, views, each)
-            grew += [f"`{stack}`: {line}" for line in worker.grown()]
-        told = {"first_bytes": half - before, "second_bytes": end - half}
-        told_a_request = (end - half) / (each * len(views))
-        rows.append({"stack": stack, "requests": 2 * each * len(views), **told, "kept_bytes_a_request": told_a_request})
-    notes = [*legend(rows), f"views: {', '.join(views)}", *NOTES, *grew]
+            before = allocated_bytes(worker, views, 0)
+            second_bytes = allocated_bytes(worker, views, each) - before
+            grew += [f"`{stack}`, second half: {line}" for line in worker.grown()]
+        told = {"first_bytes": first_bytes, "second_bytes": second_bytes}
+        a_request = second_bytes / (each * len(views))
+        rows.append({"stack": stack, "requests": 2 * each * len(views), **told, "kept_bytes_a_request": a_request})
+    notes = [*legend(rows), f"views: {', '.join(views)}", NOTE, *grew]
     return Report("Memory that requests keep after they ended (tracemalloc)", "bytes", COLUMNS, rows, notes)
 
 
