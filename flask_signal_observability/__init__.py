@@ -45,6 +45,8 @@ __all__ = [
     "parse_audit_line",
 ]
 
+__version__ = "0.1.0"
+
 _room_of = {
     "AuditRecord": "audit_line",
     "Config": "config",

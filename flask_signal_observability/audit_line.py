@@ -37,15 +37,17 @@ _UNSAFE = (
     r"\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-_IN_TEXT = re.compile(f"[{_UNSAFE}]")
-_IN_FIELD = re.compile(f"[ {_UNSAFE}]")
-_IN_ADDRESS = re.compile(f"[ @{_UNSAFE}]")  # so that the last @ is always the one that we wrote
+# Text, which re compiles and keeps where it is first needed: most apps write plain lines and read none, and to compile
+# these is a good part of an import.
+_IN_TEXT = f"[{_UNSAFE}]"
+_IN_FIELD = f"[ {_UNSAFE}]"
+_IN_ADDRESS = f"[ @{_UNSAFE}]"  # so that the last @ is always the one that we wrote
 
 _PLAIN = re.compile("{0}@{0} accessed {0}".format(r"[!-?A-\[\]-~]{1,2048}")).fullmatch
 """Matches fields that are written as they are: printable ASCII but for space, ``@`` and backslash."""
 
-_LINE = re.compile(r"\[([^] ]*)\] ([^ ]*)@([^ @]*) accessed ([^ ]*)")
-_ESCAPE = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}))")
+_LINE = r"\[([^] ]*)\] ([^ ]*)@([^ @]*) accessed ([^ ]*)"
+_ESCAPE = r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}))"
 
 
 class AuditLineError(ObservabilityError, ValueError):
@@ -109,7 +111,7 @@ def parse_audit_line(line: str) -> AuditRecord:
     Raises:
         AuditLineError: The line is no audit line. It is a ``ValueError`` and an ``ObservabilityError``.
     """
-    match = _LINE.fullmatch(line.removesuffix("\n"))
+    match = re.fullmatch(_LINE, line.removesuffix("\n"))
     if match is None:
         raise AuditLineError(f"not an audit line: {line!r}; expected '[time] user@address accessed path'")
     time, user, address, path = match.groups()
@@ -135,10 +137,10 @@ def _read_time(text: str) -> datetime:
     return time
 
 
-def _escaped(text: str, unsafe: re.Pattern[str]) -> str:
+def _escaped(text: str, unsafe: str) -> str:
     if len(text) > MAX_FIELD_CHARACTERS:
         text = text[: MAX_FIELD_CHARACTERS - 1] + "…"
-    return unsafe.sub(_backslashed, text)
+    return re.sub(unsafe, _backslashed, text)
 
 
 def _backslashed(match: re.Match[str]) -> str:
@@ -150,8 +152,8 @@ def _backslashed(match: re.Match[str]) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
 
 
-def _read(name: str, text: str, unsafe: re.Pattern[str]) -> str:
-    value = _ESCAPE.sub(_character, text)
+def _read(name: str, text: str, unsafe: str) -> str:
+    value = re.sub(_ESCAPE, _character, text)
     if _escaped(value, unsafe) != text:
         raise AuditLineError(f"the {name} of an audit line is not escaped, or not cut, as it must be: {text!r}")
     return value

@@ -6,8 +6,8 @@ attribute ``http.route`` is the log key ``http.route`` and the metric label ``ht
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
+from typing import NamedTuple
 
 __all__ = [
     "ATTRIBUTES",
@@ -64,8 +64,7 @@ LOG_EVENTS = (
 """The ``event`` of a JSON record; a watched signal adds its own name."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """One metric family as Prometheus sees it."""
 
     name: str
@@ -78,8 +77,7 @@ class Metric:
     """Where the name comes from; empty: ours."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Attribute:
+class Attribute(NamedTuple):
     """One attribute of a SERVER span."""
 
     name: str

@@ -71,7 +71,7 @@ URL_PATH = Matching(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Config:
     """The settings of one app, checked and never changed.
 
@@ -193,7 +193,9 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
-            object.__setattr__(self, name, kind.read(name, getattr(self, name)))
+            value = getattr(self, name)
+            if value is not _DEFAULTS[name]:  # which is as it should be: checking them was half of a resolve
+                object.__setattr__(self, name, kind.read(name, value))
 
     def __repr__(self) -> str:
         """Name what differs from the defaults, secrets masked."""
@@ -243,6 +245,7 @@ def _service_name(environ: Mapping[str, str], app_name: str) -> _Given:
 
 
 _KINDS: dict[str, Kind[Any]] = {field.name: field.metadata["kind"] for field in fields(Config)}
+_DEFAULTS = {field.name: field.default for field in fields(Config)}
 _NAMES = {PREFIX + name.upper(): name for name in _KINDS}
 
 

@@ -17,7 +17,6 @@ from prometheus_client import exposition as text
 from prometheus_client import Metric
 from prometheus_client.core import InfoMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
 from werkzeug.http import parse_accept_header
 from werkzeug.http import parse_options_header
@@ -143,6 +142,8 @@ class Exposition:
         """
         directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if directory and any(isinstance(collector, MetricWrapperBase) for collector in collectors):
+            from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - few need it
+
             of_all = self._guard.call("metrics", "collect", MultiProcessCollector, None, directory)
             collectors = [collector for collector in collectors if not isinstance(collector, MetricWrapperBase)]
             collectors += [] if of_all is None else [of_all]

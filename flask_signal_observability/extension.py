@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import prometheus_client
 from flask import Flask
 
+from . import __version__
 from . import providers
 from . import receivers
 from . import signals
@@ -115,7 +116,6 @@ class Observability:
         return app
 
     def _build_sinks(self, app: Flask, config: Config, guard: Guard, metrics: MetricsSink | None) -> list[Any]:
-        version = metadata.version("flask-signal-observability")
         redaction = Redaction(config.redact)
         sinks: list[Any] = []
         provider = self._tracer_provider
@@ -126,7 +126,7 @@ class Observability:
                     config.service_name or app.name, exported, config.flush_timeout_seconds
                 )
             # First, so that the others know the trace id.
-            sinks.append(TracingSink(config, provider, guard, redaction, version))
+            sinks.append(TracingSink(config, provider, guard, redaction, __version__))
         if metrics is not None:
             guard.count = metrics.failed
             metrics.describe_app(**describe(app, config, provider))

@@ -120,18 +120,42 @@ def test_throughput_and_latency_are_told_of_a_served_app() -> None:
         assert row["cpu_us"] > 0
 
 
+@needs_program("wrk")
+@needs_peers
+@pytest.mark.skipif(not installed("gunicorn"), reason='gunicorn comes with pip install -e ".[bench]"')
+def test_several_workers_are_compared_with_peers_that_share_their_metrics_too() -> None:
+    rows = {row["stack"]: row for row in rows_of("--http", "--stacks", "ours,peers", "--workers", "2", "--rounds", "1")}
+    assert rows["bare"]["cpu_over_bare_us"] == 0
+    assert rows["peers"]["cpu_of_peers"] == rows["peers"]["times_peers"] == 1
+    assert rows["ours"]["cpu_times_peers"] == pytest.approx(rows["peers"]["cpu_us"] / rows["ours"]["cpu_us"])
+
+
+@pytest.mark.skipif(not installed("gunicorn"), reason='gunicorn comes with pip install -e ".[bench]"')
+def test_latency_is_told_with_a_scraper_and_without() -> None:
+    rows = rows_of("--latency", "--rounds", "1")
+    assert [(row["stack"], row["scraped"]) for row in rows] == [
+        (by, scraped) for by in ("ours", "prometheus_client") for scraped in ("no", "yes")
+    ]
+    for row in rows:
+        assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
+        assert (row["added_ms"] is None) == (row["scraped"] == "no")
+
+
 def test_requests_keep_no_memory() -> None:
     rows = rows_of("--memory", "--requests", "2000", "--views", "json")
     assert [(row["stack"], row["requests"]) for row in rows] == [("bare", 2000), ("ours", 2000)]
     for row in rows:
+        assert row["kept_bytes_a_request"] == row["second_bytes"] / (row["requests"] / 2)
         # What is allocated once is told too; any object that stays for each request is 16 bytes and more.
         assert row["kept_bytes_a_request"] < 4
 
 
 def test_the_steps_of_a_start_are_told() -> None:
     rows = rows_of("--start", "--rounds", "2")
-    assert [row["step"].split()[0] for row in rows] == ["import", "import", "init_app"]
+    assert [row["step"].split()[0] for row in rows] == ["import"] * 4 + ["init_app"] * 2
     assert all(0 < row["lower"] <= row["median"] <= row["upper"] for row in rows)
+    assert rows[0]["of_flask"] == 1
+    assert rows[4]["median"] < rows[3]["median"]  # else the package is imported in a step that says something else
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +189,7 @@ def test_a_picture_is_drawn(short_table: tuple[str, Path]) -> None:
         (("--rounds", "0"), "'0' is no whole number from 1"),
         (("--plot", "cost.gif"), "'cost.gif' ends neither in .svg nor in .png"),
         (("--http", "--memory"), "not allowed with argument"),
+        (("--http", "--instructions"), "--instructions are counted of requests, and with --start of a start"),
     ],
 )
 def test_what_cannot_be_run_is_an_error_that_says_so(arguments: tuple[str, ...], told: str) -> None:

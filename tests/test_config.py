@@ -239,6 +239,17 @@ def test_a_replaced_field_is_checked_as_well():
         dataclasses.replace(Config(), max_routes=0)
 
 
+@pytest.mark.parametrize("field", dataclasses.fields(Config), ids=lambda field: field.name)
+def test_every_default_is_in_the_one_normal_form_of_its_kind(field):
+    default = getattr(Config(), field.name)
+    assert field.metadata["kind"].check(default) == default
+
+
+def test_a_mapping_that_is_none_is_refused():
+    with pytest.raises(ConfigurationError, match="metric_labels=None: give a mapping"):
+        Config(metric_labels=None)
+
+
 def test_an_endless_value_is_cut_in_the_error():
     assert len(refusal(log_level="x" * 100_000)) < 400
 

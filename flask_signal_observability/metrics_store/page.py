@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.utils import floatToGoString
 
+from .turns import in_turns
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -52,7 +54,7 @@ class FamilyText:
 
     def _cell_lines(self, reading: Reading) -> Iterable[str]:
         known = self._cells
-        for labels, number in reading.rows(self._family):
+        for labels, number in in_turns(reading.rows(self._family)):
             start = known.get(labels)
             if start is None:
                 pairs = sorted(zip(self._family.labels, labels, strict=True))
@@ -62,7 +64,7 @@ class FamilyText:
 
     def _histogram_lines(self, reading: Reading) -> Iterable[str]:
         known = self._histograms
-        for row in reading.histograms(self._family):
+        for row in in_turns(reading.histograms(self._family)):
             text = known.get(row.labels)
             if text is None:
                 text = known[row.labels] = HistogramText(self._family, row.labels)

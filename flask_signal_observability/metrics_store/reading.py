@@ -12,6 +12,7 @@ from .segment import SLOT
 from .segment import SLOT_WORDS
 from .segment import WORD
 from .segment import ZERO
+from .turns import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +106,7 @@ class Plan:
         ]
         newest = map(max, zip(*columns, strict=True)) if len(columns) > 1 else columns[0]
         found: list[Exemplar | None] = []
-        for slot, (unix_ns, number) in enumerate(newest):
+        for slot, (unix_ns, number) in enumerate(in_turns(newest)):
             found.append(_exemplar(snapshots[number], self._columns[number][1][slot]) if unix_ns > 0 else None)
         return found
 

@@ -19,9 +19,10 @@ from table import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Mapping
     from collections.abc import Sequence
 
-__all__ = ["measure"]
+__all__ = ["counted", "measure"]
 
 WARM_UP = 100
 
@@ -66,18 +67,23 @@ def measure(
 
 
 def instructions(stack: str, served: str) -> int:
-    """Return what callgrind counts of a process that serves what these lines say."""
+    """Return what callgrind counts of a stack's process that serves what these lines say."""
     with tempfile.TemporaryDirectory() as directory:
-        done = subprocess.run(
-            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command(stack)],
-            input=served,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=directory,
-            env=environment(),
-        )
+        return counted(command(stack), directory, environment(), served)
+
+
+def counted(command: Sequence[str], directory: str, env: Mapping[str, str], told: str = "") -> int:
+    """Return the instructions of a program, run in this directory, that reads what it is told."""
+    done = subprocess.run(
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command],
+        input=told,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        env=env,
+    )
     if done.returncode:
-        raise RuntimeError(f"{stack} failed under valgrind:\n{done.stderr}")
+        raise RuntimeError(f"{' '.join(command)} failed under valgrind:\n{done.stderr}")
     (collected,) = re.findall(r"Collected : (\d+)", done.stderr)
     return int(collected)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import callgrind
+import latency
 import memory
 import peers
 import plot
@@ -40,9 +41,10 @@ examples:
   python tests/benchmarks/overhead.py                               # CPU time, every stack and view: two minutes
   python tests/benchmarks/overhead.py --stacks 'ours*' --views json --rounds 50
   python tests/benchmarks/overhead.py --instructions --requests 300 # what repeats: a minute a stack
-  python tests/benchmarks/overhead.py --http --rounds 20            # gunicorn and wrk
+  python tests/benchmarks/overhead.py --http --rounds 20            # gunicorn and wrk; --workers 4
   python tests/benchmarks/overhead.py --memory                      # bytes that stay after 50 000 requests
-  python tests/benchmarks/overhead.py --start                       # import and init_app
+  python tests/benchmarks/overhead.py --start                       # import and init_app; --instructions counts them
+  python tests/benchmarks/overhead.py --latency                     # what a scrape adds to p99: gunicorn's threads
   python tests/benchmarks/overhead.py --views json --plot cost.svg  # a picture beside the table
   python tests/benchmarks/overhead.py --scrape --help               # /metrics, by scrape.py
 """
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return scrape([argument for argument in arguments if argument != "--scrape"])
     options = parse(arguments)
     try:
-        if not options.start:
+        if not (options.start or options.latency):
             check_peers(options.stacks)
         report = measure(options)
         if options.plot:
@@ -74,12 +76,14 @@ def measure(options: argparse.Namespace) -> Report:
     """Run the chosen mode."""
     stacks, views = options.stacks, options.views
     if options.http:
-        seconds, rounds = options.seconds, options.rounds or 10
-        return throughput.measure(stacks, (views or ["json"])[0], rounds=rounds, seconds=seconds, tell=tell)
+        often: dict[str, int] = {"workers": options.workers, "rounds": options.rounds or 10, "seconds": options.seconds}
+        return throughput.measure(stacks, (views or ["json"])[0], **often, tell=tell)
     if options.memory:
         return memory.measure(stacks, views or list(VIEWS), requests=options.requests or 50_000, tell=tell)
+    if options.latency:
+        return latency.measure(rounds=options.rounds or 10, seconds=options.seconds, tell=tell)
     if options.start:
-        return start.measure(rounds=options.rounds or 10, tell=tell)
+        return start.measure(rounds=options.rounds or 10, instructions=options.instructions, tell=tell)
     if options.instructions:
         requests, jobs = options.requests or 500, options.jobs
         return callgrind.measure(stacks, views or ["json"], requests=requests, jobs=jobs, tell=tell)
@@ -92,11 +96,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--instructions", action="store_true", help="callgrind's counts in place of CPU time")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--instructions", action="store_true", help="callgrind's counts in place of CPU time")
     mode.add_argument("--http", action="store_true", help="requests a second and latency of one view: gunicorn and wrk")
     mode.add_argument("--memory", action="store_true", help="bytes that a request keeps after it ended")
     mode.add_argument("--start", action="store_true", help="time of the import and of init_app")
+    mode.add_argument("--latency", action="store_true", help="p99 of requests with and without a scrape meanwhile")
     mode.add_argument("--scrape", action="store_true", help="time of /metrics; what else is said is for scrape.py")
     parser.add_argument(
         "--stacks",
@@ -111,14 +116,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help=f"these of {', '.join(VIEWS)} (all; json with --instructions and --http)",
     )
     parser.add_argument("--requests", type=positive, metavar="N", help="at a time (50; 500, 50000 with --memory)")
-    parser.add_argument("--rounds", type=positive, metavar="N", help="how often (25; 10 with --http and --start)")
-    parser.add_argument("--seconds", type=positive, default=1, metavar="N", help="of each round with --http (1)")
+    parser.add_argument(
+        "--rounds", type=positive, metavar="N", help="how often (25; 10 where a server or a start is measured)"
+    )
+    parser.add_argument(
+        "--seconds", type=positive, default=1, metavar="N", help="of a round with --http, --latency (1)"
+    )
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="of gunicorn's with --http (1)")
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="processes at a time, --instructions (1)")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a Markdown table")
     parser.add_argument("--plot", type=picture, metavar="FILE", help="also draw it, as .svg or .png (matplotlib)")
     options = parser.parse_args(arguments)
-    if options.plot and (options.memory or options.start):
-        parser.error("--plot draws what a request costs; --memory and --start have no picture")
+    if options.instructions and (options.http or options.memory or options.latency):
+        parser.error("--instructions are counted of requests, and with --start of a start")
+    if options.plot and (options.memory or options.start or options.latency):
+        parser.error("--plot draws what a request costs; --memory, --start and --latency have no picture")
     chosen = options.stacks or (HTTP_STACKS if options.http else MEMORY_STACKS if options.memory else STACKS)
     options.stacks = [stack for stack in STACKS if stack in chosen or stack == BARE]
     return options

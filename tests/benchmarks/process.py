@@ -2,7 +2,7 @@
 
 python tests/benchmarks/process.py STACK    # reads lines such as "json 100"; answers each with nanoseconds and bytes
 
-"freeze" is answered with nothing.
+"freeze" and "remember" are answered with nothing, "grown" with the lines of code that have allocated most since.
 
 The nanoseconds are of this process' CPU time: other programs of the machine are not in them. The bytes are what Python
 has allocated and not freed, 0 unless PYTHONTRACEMALLOC is set.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import shutil
 import subprocess
@@ -33,6 +34,9 @@ __all__ = ["FREEZE", "MissingError", "Took", "Worker", "command", "environment",
 FREEZE = "freeze\n"
 """Asks a process to leave what is there by now out of every garbage collection: whether a full one falls into a run is
 chance, and it would be a tenth of what is measured."""
+
+
+GROWN_LINES = 5
 
 
 class MissingError(Exception):
@@ -61,6 +65,19 @@ class Worker:
         if not answer:
             raise RuntimeError(f"the process ended while it served {view}")
         return Took(*map(int, answer))
+
+    def remember(self) -> None:
+        """Have the process take down what is allocated now."""
+        assert self._process.stdin
+        print("remember", file=self._process.stdin, flush=True)
+
+    def grown(self) -> list[str]:
+        """Return which lines of code have allocated most since, and not freed it."""
+        assert self._process.stdin
+        assert self._process.stdout
+        print("grown", file=self._process.stdin, flush=True)
+        lines: list[str] = json.loads(self._process.stdout.readline())
+        return lines
 
 
 @contextlib.contextmanager
@@ -106,10 +123,17 @@ def main(stack: str) -> None:
     from views import serve
 
     app = make_app(stack)
+    remembered = None
     for line in sys.stdin:
         if line == FREEZE:
             gc.collect()
             gc.freeze()
+            continue
+        if line == "remember\n":
+            remembered = snapshot()
+            continue
+        if line == "grown\n":
+            print(json.dumps(grown(remembered)), flush=True)
             continue
         view, requests = line.split()
         started_ns = time.process_time_ns()
@@ -123,6 +147,20 @@ def allocated_bytes() -> int:
         return 0
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
+
+
+def snapshot() -> tracemalloc.Snapshot:
+    gc.collect()
+    return tracemalloc.take_snapshot()
+
+
+def grown(since: tracemalloc.Snapshot) -> list[str]:
+    now, its_own = snapshot(), [tracemalloc.Filter(inclusive=False, filename_pattern=tracemalloc.__file__)]
+    told = []
+    for change in now.filter_traces(its_own).compare_to(since.filter_traces(its_own), "lineno")[:GROWN_LINES]:
+        where, line = "/".join(Path(change.traceback[0].filename).parts[-2:]), change.traceback[0].lineno
+        told += [f"{change.size_diff:,} bytes more by {where}:{line}"] if change.size_diff > 0 else []
+    return told
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Requests a second and latency: the app under gunicorn with one worker, driven by wrk over loopback, in turns.
+"""Requests a second and latency: the app under gunicorn, driven by wrk over loopback, in turns.
 
-For Linux. The worker's CPU time is told too: a busy worker's requests a second come from it, and other programs of the
-machine are not in it.
+For Linux. The CPU time of the workers is told too: a busy worker's requests a second come from it, and other programs
+of the machine are not in it. With several workers the peers keep their metrics in multiprocess mode of
+prometheus_client's, without which a scrape would tell of one worker alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from process import environment
 from process import MissingError
 from process import require_program
 from stacks import BARE
+from stacks import PEER_STACKS
 from stacks import PEERS
 from table import Column
 from table import Report
@@ -37,10 +39,12 @@ from views import VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Iterable
     from collections.abc import Iterator
+    from collections.abc import Mapping
     from collections.abc import Sequence
 
-__all__ = ["measure"]
+__all__ = ["cores", "measure", "serving"]
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 30
@@ -55,19 +59,20 @@ COLUMNS = (
     Column("p50_ms", "p50 ms", ".2f"),
     Column("p99_ms", "p99 ms", ".2f"),
     Column("times_peers", "times peers", ".2f"),
-    Column("over_bare_us", "over bare µs", ",.0f"),
-    Column("of_peers", "of the peers", ".3f"),
     Column("cpu_us", "CPU µs", ",.0f"),
-    Column("cpu_of_peers", "CPU of the peers", ".3f"),
+    Column("cpu_times_peers", "times peers by CPU", ".2f"),
+    Column("cpu_over_bare_us", "CPU over bare µs", ",.0f"),
+    Column("cpu_of_peers", "of the peers", ".3f"),
 )
 
 NOTES = (
     "p50 and p99: medians of the rounds",
-    "times peers: requests a second beside those of `peers`",
-    "over bare: what the stack adds to the time of a request, from requests a second",
-    "CPU: what the worker needs for a request",
-    "of the peers, CPU of the peers: what the stack adds to these, beside what `peers` adds",
+    "times peers: requests a second beside those of `peers`; no stack can have more of it than `bare`",
+    "CPU: what the workers need for a request, gunicorn's own work with it; times peers by CPU: the ratio from that",
+    "of the peers: the CPU time that the stack adds to bare Flask, beside what `peers` adds",
+    "each ratio is the median of those of the rounds",
 )
+SEVERAL = "`peers` and its parts: with PROMETHEUS_MULTIPROC_DIR, so that a scrape tells of all workers, as ours does"
 
 
 class Drive(NamedTuple):
@@ -79,7 +84,9 @@ class Drive(NamedTuple):
     cpu_us: float
 
 
-def measure(stacks: Sequence[str], view: str, *, rounds: int, seconds: int, tell: Callable[[str], None]) -> Report:
+def measure(
+    stacks: Sequence[str], view: str, *, workers: int, rounds: int, seconds: int, tell: Callable[[str], None]
+) -> Report:
     """Serve every stack at once and drive one after the other, so many seconds each round."""
     require_program("wrk")
     if find_spec("gunicorn") is None:
@@ -89,40 +96,54 @@ def measure(stacks: Sequence[str], view: str, *, rounds: int, seconds: int, tell
         servers = {}
         for stack in stacks:
             tell(f"starting {stack}")
-            servers[stack] = exit_stack.enter_context(serving(stack))
+            # "." is the directory that the stack has for its files.
+            env = {"PROMETHEUS_MULTIPROC_DIR": "."} if workers > 1 and stack in PEER_STACKS else {}
+            servers[stack] = exit_stack.enter_context(serving(f"views:make_app({stack!r})", workers, env=env))
             drive(servers[stack], view, seconds)
         for number in range(1, rounds + 1):
             tell(f"round {number} of {rounds}")
             for stack, server in servers.items():
                 driven[stack].append(drive(server, view, seconds))
     rows = [{"view": view, **row} for row in throughput_rows(driven)]
-    title = f"Throughput of the {view} view (gunicorn, one sync worker; {rounds} rounds of {seconds} s, taking turns)"
-    return Report(title, "requests/s", COLUMNS, rows, [*legend([{"stack": s} for s in stacks]), *NOTES])
+    served_by = "one sync worker" if workers == 1 else f"{workers} sync workers on one core"
+    title = f"Throughput of the {view} view (gunicorn, {served_by}; {rounds} rounds of {seconds} s, taking turns)"
+    notes = [*legend([{"stack": s} for s in stacks]), *NOTES, *([SEVERAL] if workers > 1 else [])]
+    return Report(title, "requests/s", COLUMNS, rows, notes)
 
 
 def throughput_rows(driven: dict[str, list[Drive]]) -> list[dict[str, Any]]:
-    """Return a row for each stack; overhead is compared as the time that one request takes."""
-    medians = {stack: statistics.median(d.requests_per_second for d in drives) for stack, drives in driven.items()}
-    request_us = {stack: 1e6 / median for stack, median in medians.items()}
-    cpu_us = {stack: statistics.median(d.cpu_us for d in drives) for stack, drives in driven.items()}
+    """Return a row for each stack; what is compared is compared round by round, since a busy machine slows one down."""
+    cpu_rounds = [
+        dict(zip(driven, [drive.cpu_us for drive in drives], strict=True))
+        for drives in zip(*driven.values(), strict=True)
+    ]
     return [
         {
             "stack": stack,
             **quartiles([d.requests_per_second for d in drives]),
             "p50_ms": statistics.median(d.p50_ms for d in drives),
             "p99_ms": statistics.median(d.p99_ms for d in drives),
-            "times_peers": medians[stack] / medians[PEERS] if PEERS in medians else None,
-            "over_bare_us": request_us[stack] - request_us[BARE],
-            "of_peers": overhead_ratio(request_us, stack, PEERS),
-            "cpu_us": cpu_us[stack],
-            "cpu_of_peers": overhead_ratio(cpu_us, stack, PEERS),
+            "times_peers": middle(
+                d.requests_per_second / p.requests_per_second
+                for d, p in zip(drives, driven.get(PEERS, []), strict=PEERS in driven)
+            ),
+            "cpu_us": statistics.median(d.cpu_us for d in drives),
+            "cpu_times_peers": middle(each[PEERS] / each[stack] for each in cpu_rounds if PEERS in each),
+            "cpu_over_bare_us": middle(each[stack] - each[BARE] for each in cpu_rounds),
+            "cpu_of_peers": middle(overhead_ratio(each, stack, PEERS) for each in cpu_rounds),
         }
         for stack, drives in driven.items()
     ]
 
 
+def middle(values: Iterable[float | None]) -> float | None:
+    """Return the median of what could be compared."""
+    compared = [value for value in values if value is not None]
+    return statistics.median(compared) if compared else None
+
+
 class Server:
-    """A gunicorn with one worker."""
+    """A gunicorn."""
 
     def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
         self.url = url
@@ -142,30 +163,44 @@ class Server:
         raise RuntimeError(f"gunicorn did not answer within {START_SECONDS} s; what it said is above")
 
     def cpu_ns(self) -> int:
-        """Return the CPU time that the worker's threads have used."""
+        """Return the CPU time that the threads of the workers have used."""
         pid = self._process.pid
-        worker = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
-        threads = Path(f"/proc/{worker}/task").glob("*/schedstat")
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        threads = [thread for worker in workers for thread in Path(f"/proc/{worker}/task").glob("*/schedstat")]
         return sum(int(thread.read_text().split()[0]) for thread in threads)
 
 
 @contextlib.contextmanager
-def serving(stack: str) -> Iterator[Server]:
-    """Serve a stack on the first core, its files in a temporary directory, to the end of the block."""
+def serving(
+    application: str,
+    workers: int = 1,
+    *,
+    worker: Sequence[str] = ("--worker-class", "sync"),
+    env: Mapping[str, str] | None = None,
+    core: int | None = 0,
+) -> Iterator[Server]:
+    """Serve an app, its files in a temporary directory, to the end of the block.
+
+    Args:
+        application: what gunicorn is to serve; modules of this directory are found.
+        workers: how many processes.
+        worker: gunicorn's options for each.
+        env: more variables; a relative path is in that directory.
+        core: where all of it runs; None leaves that to the machine.
+    """
     with (
         tempfile.TemporaryDirectory() as directory,
         socket.create_server(("127.0.0.1", 0)) as listener,
-        cores(0),
+        contextlib.nullcontext() if core is None else cores(core),
         subprocess.Popen(
             [
                 *(sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", "--pythonpath", str(HERE)),
-                *("--worker-class", "sync", "--workers", "1", "--log-level", "error"),
-                f"views:make_app({stack!r})",
+                *("--log-level", "error", "--workers", str(workers), *worker, application),
             ],
             cwd=directory,
             pass_fds=[listener.fileno()],
             # gunicorn 25.1 and later keep a control socket there, else in the home
-            env={**environment(), "XDG_RUNTIME_DIR": directory},
+            env={**environment(), "XDG_RUNTIME_DIR": directory, **(env or {})},
         ) as process,
     ):
         server = Server(f"http://127.0.0.1:{listener.getsockname()[1]}", process)
