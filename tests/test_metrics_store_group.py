@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from flask_signal_observability.catalogue import Metric
 from flask_signal_observability.metrics_store.archive import Archive
 from flask_signal_observability.metrics_store.family import Family
+from flask_signal_observability.metrics_store.folding import dead_in
 from flask_signal_observability.metrics_store.group import Group
 from flask_signal_observability.metrics_store.segment import DamagedError
 from flask_signal_observability.metrics_store.segment import Memory
@@ -346,7 +347,7 @@ def test_a_place_is_free_again_when_its_process_is_gone(shared: Shared) -> None:
 def test_a_listing_that_another_process_has_begun_hides_nobody(shared: Shared) -> None:
     group = shared.store.group
     assert group is not None
-    with child(lambda: shared.things.child("a").inc(3)), os.scandir(group._directory) as listing:
+    with child(lambda: shared.things.child("a").inc(3)), os.scandir(group._directory.descriptor) as listing:
         next(listing)  # forked processes share the descriptor, and with it how far it was read
         assert shared.value("things_total") == 3
 
@@ -518,7 +519,7 @@ def test_who_is_folded_at_the_moment_is_dead(shared: Shared) -> None:
     with child(lambda: shared.open.child().set(7)) as process:
         process.kill()
     with contextlib.ExitStack() as locks:
-        assert list(group._dead(locks)) == ["0.1"]
+        assert list(dead_in(group._directory, locks)) == ["0.1"]
         assert [snapshot.alive for snapshot in group.read(shared.store.member).snapshots] == [False]
 
 

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .group import has_members
-from .group import make_private
+from .directory import has_members
+from .directory import make_private
 
 if TYPE_CHECKING:
     from .workers import Leader
