@@ -165,6 +165,26 @@ def test_a_hundred_that_came_and_went_leave_one_archive_and_all_their_counts(sha
     assert names(path) == ["0.0", "0.archive"]
 
 
+def test_processes_that_each_bring_other_labels_fill_a_family_and_no_more(shared: Shared, path: Path) -> None:
+    overflow = Family(Metric("overflow_total", "counter", "O.", ("metric",)), shared.store)
+    shared.things._overflow = overflow
+    told: dict[str, float] = {}
+    for number in range(12):
+        pid = os.fork()
+        if pid == 0:
+            for label in ("always", f"{number}", f"{number} too"):
+                shared.things.child(label, max_series=8).inc()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        samples = {
+            s.labels["kind"]: s.value for f in shared.store.collect() for s in f.samples if s.name == "things_total"
+        }
+        assert all(samples.get(label, 0) >= value for label, value in told.items())
+        told = samples
+    assert (told["always"], told["_OTHER"], len(told)) == (12, 36 - 12 - 7, 8 + 1)
+    assert shared.value("overflow_total") == told["_OTHER"]
+
+
 def test_a_fold_that_was_cut_off_after_its_archive_counts_nobody_twice(shared: Shared, path: Path) -> None:
     with child(lambda: shared.things.child("a").inc(3)) as process:
         left = (path / "0.1").read_bytes()

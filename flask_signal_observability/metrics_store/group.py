@@ -13,6 +13,7 @@ import fcntl
 import os
 import weakref
 from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from . import folding
 from .archive import included_in
@@ -27,6 +28,9 @@ from .segment import is_begun
 from .segment import MappedFile
 from .segment import Segment
 from .segment import Table
+
+if TYPE_CHECKING:
+    from .segment import Key
 
 __all__ = ["Group", "Member"]
 
@@ -132,6 +136,19 @@ class Group:
         return folding.fold(self._directory, own)
 
     # Reading.
+
+    def archived(self) -> list[Key]:
+        """Return the series that the dead have left.
+
+        Raises:
+            OSError: the archive cannot be read now.
+        """
+        table = Table()
+        with contextlib.suppress(DamagedError):
+            octets = self._directory.archive()
+            if octets is not None:
+                table.extend(octets)
+        return [series.key for series in table.series]
 
     def read(self, own: Member | None) -> Found:
         """Return what the others hold, living and dead, and the archive.
