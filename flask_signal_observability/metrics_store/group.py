@@ -70,8 +70,10 @@ class Group:
 
     def __init__(self, path: str, registry: int = 0, owner: tuple[int, int] | None = None) -> None:
         self.path = path
+        self.registry = registry
         self._tables: dict[bytes, Table] = {}
         self._directory = Directory(path, registry, owner)
+        self.inode = os.fstat(self._directory.descriptor).st_ino
         self.close = self._directory.close
         """Let go of the directory."""
 
