@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
-from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 from prometheus_client import GCCollector
@@ -30,7 +30,8 @@ STANDARD = {kind.__name__: kind for kind in (GCCollector, PlatformCollector, Pro
 """The collectors that every registry of prometheus-client's begins with."""
 
 
-class Offer(NamedTuple):
+@dataclass(frozen=True)
+class Offer:
     """One app's metrics and their rule, as JSON can hold them."""
 
     port: int
@@ -78,7 +79,7 @@ def offer_of(pipeline: Pipeline) -> Offer | None:
 
 def written(offers: Iterable[Offer]) -> bytes:
     """Return offers as one message."""
-    return json.dumps([offer._asdict() for offer in offers], default=asdict).encode()
+    return json.dumps(list(offers), default=asdict).encode()
 
 
 def read(message: bytes) -> list[Offer]:
