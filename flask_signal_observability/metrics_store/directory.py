@@ -17,7 +17,17 @@ from .segment import WORD
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Directory", "close", "contents_of", "has_members", "lock", "locked", "make_private"]
+__all__ = [
+    "DIRECTORY",
+    "Directory",
+    "close",
+    "contents_of",
+    "has_members",
+    "lock",
+    "locked",
+    "make_private",
+    "names_in",
+]
 
 MAX_FILE_BYTES = 1 << 30
 ARCHIVE = "archive"
@@ -55,7 +65,7 @@ class Directory:
 
     def places(self) -> list[int]:
         """Return the places that have a file."""
-        names = [name for name in _names(self.descriptor) if name.startswith(self._prefix)]
+        names = [name for name in names_in(self.descriptor) if name.startswith(self._prefix)]
         return sorted({int(end) for name in names if (end := name[len(self._prefix) :]).isdecimal()})
 
     def is_there(self, name: str, inode: int) -> bool:
@@ -166,24 +176,21 @@ def make_private(path: str, owner: tuple[int, int] | None) -> int:
     return descriptor
 
 
-def has_members(path: str) -> bool:
+def has_members(directory: int) -> bool:
     """Tell whether anybody holds a lock in a group's directory."""
-    directory = os.open(path, DIRECTORY | os.O_NOFOLLOW)
-    try:
-        for name in _names(directory):
-            with contextlib.suppress(OSError):
-                descriptor = os.open(name, os.O_RDONLY | FOREIGN, dir_fd=directory)
-                try:
-                    if not locked(descriptor):
-                        return True
-                finally:
-                    os.close(descriptor)
-        return False
-    finally:
-        os.close(directory)
+    for name in names_in(directory):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(name, os.O_RDONLY | FOREIGN, dir_fd=directory)
+            try:
+                if not locked(descriptor):
+                    return True
+            finally:
+                os.close(descriptor)
+    return False
 
 
-def _names(directory: int) -> list[str]:
+def names_in(directory: int) -> list[str]:
+    """Return what is in a directory."""
     # Through a description of its own: forked processes share the one that they inherit, and how far it was listed.
     own: int = os.open(".", DIRECTORY, dir_fd=directory)
     try:

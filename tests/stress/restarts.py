@@ -4,7 +4,7 @@ usage: python tests/stress/restarts.py [--restarts N] [--workers N] [--series N]
 
 Real processes are forked, join a group, count in every series, and die, some of them by SIGKILL; a group of the same
 size that nobody has left is scraped in turns with it, so that a busy machine slows both, and CPU time is what is
-measured. Each has as many living workers. It ends with 1 where a scrape takes more than a fifth longer than it did after the first restart, or where
+measured. It ends with 1 where a scrape takes more than a fifth longer than it did after the first restart, or where
 there are more files than living workers and the archive.
 """
 
