@@ -64,6 +64,8 @@ class MetricsStore(Collector):
         self.runtime: Runtime | None = None
         self.group: Group | None = None
         self.member: Member | None = None
+        self.begins_aside = False
+        """What is forked next is no member of the group; what it forks itself is."""
         self._untold: tuple[OSError, str] | None = None
         self._take(Segment(Memory()))
         _stores.add(self)
@@ -133,9 +135,11 @@ class MetricsStore(Collector):
             self.member.close()
             self.member = None
         self._take(self._emptied(Segment(Memory())))
-        self._join()
+        aside, self.begins_aside = self.begins_aside, False
+        if not aside:
+            self._join()
         for cell in self.presence:
-            cell.set(0 if of_a_worker else 1)  # what a worker forks for itself counts, and is no worker
+            cell.set(0 if of_a_worker or aside else 1)  # what a worker forks for itself counts, and is no worker
         for begin in self._on_new_process:
             begin()
         self.publish()
