@@ -152,7 +152,8 @@ class Config:
     the request and returns True."""
 
     metrics_port: int | None = setting(OrNone(Integer(1, 65535)), default=None)
-    """A TCP port, 1 to 65535, that serves the metrics, too, on all interfaces."""
+    """A TCP port, 1 to 65535, that serves the metrics, too, on all interfaces; with the hooks for gunicorn, apart from
+    the workers."""
 
     metrics_shared: str = setting(Shared(), default="auto")
     """Whose metrics a scrape adds up: ``auto``, all workers of the gunicorn or uWSGI server that this process belongs

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .guard import Guard
     from .metrics_store.reading import Reading
 
-__all__ = ["Exposition", "Server", "serve"]
+__all__ = ["Exposition", "Server", "collectors_of", "listen", "serve"]
 
 logger = logging.getLogger("flask_signal_observability")
 
@@ -85,7 +85,7 @@ class Exposition:
     """
 
     def __init__(self, registry: CollectorRegistry, rule: AccessRule, guard: Guard) -> None:
-        self._registry = registry
+        self.registry = registry
         self._rule = rule
         self._guard = guard
 
@@ -126,7 +126,7 @@ class Exposition:
         """Write each family on its own: one that cannot be written takes no other with it."""
         parts: list[bytes] = []
         ours_escape_nothing = escaping in LEGACY_NAMES_AS_THEY_ARE
-        for collector in self._together(collectors_of(self._registry, names)):
+        for collector in self._together(collectors_of(self.registry, names)):
             if isinstance(collector, MetricsStore) and names is None and ours_escape_nothing:
                 parts += self._write_ours(collector, format_)
                 continue
@@ -270,7 +270,7 @@ def serve(port: int, application: WSGIApplication, guard: Guard) -> Server | Non
         The running server, or None where the port could not be had.
     """
     try:
-        return Server(_listen(port), application)
+        return Server(listen(port), application)
     except OSError as error:
         if guard.count is not None:
             guard.count("metrics", "serve")
@@ -283,7 +283,12 @@ def serve(port: int, application: WSGIApplication, guard: Guard) -> Server | Non
         return None
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on all interfaces.
+
+    Raises:
+        OSError: the port cannot be had.
+    """
     # Bound here because Werkzeug ends the process where it cannot bind.
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)

@@ -21,6 +21,7 @@ from .errors import ConfigurationError
 from .exposition import Exposition
 from .exposition import serve
 from .guard import Guard
+from .metrics_port.process import is_kept
 from .pipeline import EXTENSION
 from .pipeline import Pipeline
 from .redaction import Redaction
@@ -100,8 +101,11 @@ class Observability:
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
         exposition = None
         if metrics is not None:
-            exposition = Exposition(self._registry, make_rule(config.metrics_access, guard), guard)
-            if config.metrics_port is not None:
+            exposition = pipeline.exposition = Exposition(
+                self._registry, make_rule(config.metrics_access, guard), guard
+            )
+            # Where the server has a process for the port, the worker tells it in the hook that follows.
+            if config.metrics_port is not None and not (is_kept() and metrics.families.store.group is not None):
                 pipeline.metrics_server = serve(config.metrics_port, exposition, guard)
         boundary = Boundary(app.wsgi_app, pipeline, exposition)
         # An instance attribute is how Flask documents WSGI middleware.

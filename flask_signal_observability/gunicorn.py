@@ -2,7 +2,8 @@
 
 A configuration file of one's own takes them over with ``from flask_signal_observability.gunicorn import *``, or calls
 them from its own hooks. Gunicorn works without them, too; they add what only a hook is told: that a worker starts, that
-its time-out has come, and that it ends.
+its time-out has come, and that it ends; and ``metrics_port`` is answered by a process of its own, which lives as long
+as the master.
 
 What they need is imported in the worker alone: in the master it would be there before gevent has patched it.
 https://docs.gunicorn.org/en/stable/settings.html#server-hooks
@@ -18,7 +19,9 @@ import sys
 import time
 from typing import Any
 
-__all__ = ["WorkerTimeout", "post_worker_init", "worker_abort", "worker_exit"]
+from .metrics_port import process
+
+__all__ = ["WorkerTimeout", "on_exit", "post_worker_init", "pre_fork", "worker_abort", "worker_exit"]
 
 
 class WorkerTimeout(SystemExit):
@@ -32,11 +35,42 @@ class WorkerTimeout(SystemExit):
         self.code = 1  # gunicorn's exit status for it
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """See that there is a process for ``metrics_port``, before each worker; it ends by itself where no app has one.
+
+    Where the app was loaded before the fork, and listens already, that ends: a listener would be in every worker.
+    """
+    signals = sys.modules.get(f"{__package__}.signals")
+    pipelines = [] if signals is None else signals.live_pipelines()
+    for pipeline in pipelines:
+        if pipeline.metrics_server is not None:
+            pipeline.metrics_server.close()
+            pipeline.metrics_server = None
+    if pipelines and all(pipeline.config.metrics_port is None for pipeline in pipelines):
+        return
+    try:
+        process.keep((worker.cfg.uid, worker.cfg.gid))
+    except OSError as error:
+        server.log.warning("The process for metrics_port could not be started: %s", error)
+
+
+def on_exit(server: Any) -> None:
+    """End the process for ``metrics_port``."""
+    process.end()
+
+
 def post_worker_init(worker: Any) -> None:
-    """Write ``worker_started``, once for each app that is observed in this worker."""
+    """Write ``worker_started``, once for each app that is observed in this worker; and tell of their metrics."""
+    from .metrics_port.offer import offer_of
+    from .metrics_port.offer import written
     from .record import EventRecord
     from .signals import live_pipelines
 
+    if process.is_kept():
+        try:
+            process.tell(written(filter(None, map(offer_of, live_pipelines()))))
+        except OSError as error:
+            worker.log.warning("The process for metrics_port could not be told: %s", error)
     fields = {"process.pid": os.getpid(), "gunicorn.worker.age": worker.age}
     for pipeline in live_pipelines():
         pipeline.event(EventRecord("worker_started", pipeline.app_name, fields, time.time_ns(), worker), None)

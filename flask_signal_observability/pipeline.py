@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .config import Config
+    from .exposition import Exposition
     from .exposition import Server
     from .guard import Guard
 
@@ -51,6 +52,8 @@ class Pipeline:
         self.config = config
         self.guard = guard
         self.sinks = tuple(sinks)
+        self.exposition: Exposition | None = None
+        """What answers at ``metrics_path``."""
         self.metrics_server: Server | None = None
         """What answers at ``metrics_port``."""
         self.read_environ = identity.make_reader(config, Redaction(config.redact))

@@ -60,7 +60,7 @@ def test_gunicorn_takes_the_hooks_from_the_module_and_from_a_file_that_imports_t
         "from gunicorn.app.wsgiapp import WSGIApplication\n"
         "sys.argv = ['gunicorn', '-c', sys.argv[1], 'app:app']\n"
         "cfg = WSGIApplication().cfg\n"
-        "hooks = (cfg.post_worker_init, cfg.worker_abort, cfg.worker_exit)\n"
+        "hooks = (cfg.on_exit, cfg.post_worker_init, cfg.pre_fork, cfg.worker_abort, cfg.worker_exit)\n"
         "print(cfg.workers, *(hook.__module__ + '.' + hook.__name__ for hook in hooks))\n"
     )
     for source, workers in (("python:flask_signal_observability.gunicorn", 1), (f"file:{own}", 3)):

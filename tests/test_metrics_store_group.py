@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from flask_signal_observability.catalogue import Metric
 from flask_signal_observability.metrics_store.archive import Archive
 from flask_signal_observability.metrics_store.family import Family
+from flask_signal_observability.metrics_store.folding import dead_in
 from flask_signal_observability.metrics_store.group import Group
 from flask_signal_observability.metrics_store.segment import DamagedError
 from flask_signal_observability.metrics_store.segment import Memory
@@ -162,6 +163,26 @@ def test_a_hundred_that_came_and_went_leave_one_archive_and_all_their_counts(sha
         if number % 10 == 0:
             assert shared.value("things_total") == number
     assert names(path) == ["0.0", "0.archive"]
+
+
+def test_processes_that_each_bring_other_labels_fill_a_family_and_no_more(shared: Shared, path: Path) -> None:
+    overflow = Family(Metric("overflow_total", "counter", "O.", ("metric",)), shared.store)
+    shared.things._overflow = overflow
+    told: dict[str, float] = {}
+    for number in range(12):
+        pid = os.fork()
+        if pid == 0:
+            for label in ("always", f"{number}", f"{number} too"):
+                shared.things.child(label, max_series=8).inc()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        samples = {
+            s.labels["kind"]: s.value for f in shared.store.collect() for s in f.samples if s.name == "things_total"
+        }
+        assert all(samples.get(label, 0) >= value for label, value in told.items())
+        told = samples
+    assert (told["always"], told["_OTHER"], len(told)) == (12, 36 - 12 - 7, 8 + 1)
+    assert shared.value("overflow_total") == told["_OTHER"]
 
 
 def test_a_fold_that_was_cut_off_after_its_archive_counts_nobody_twice(shared: Shared, path: Path) -> None:
@@ -346,7 +367,7 @@ def test_a_place_is_free_again_when_its_process_is_gone(shared: Shared) -> None:
 def test_a_listing_that_another_process_has_begun_hides_nobody(shared: Shared) -> None:
     group = shared.store.group
     assert group is not None
-    with child(lambda: shared.things.child("a").inc(3)), os.scandir(group._directory) as listing:
+    with child(lambda: shared.things.child("a").inc(3)), os.scandir(group._directory.descriptor) as listing:
         next(listing)  # forked processes share the descriptor, and with it how far it was read
         assert shared.value("things_total") == 3
 
@@ -518,7 +539,7 @@ def test_who_is_folded_at_the_moment_is_dead(shared: Shared) -> None:
     with child(lambda: shared.open.child().set(7)) as process:
         process.kill()
     with contextlib.ExitStack() as locks:
-        assert list(group._dead(locks)) == ["0.1"]
+        assert list(dead_in(group._directory, locks)) == ["0.1"]
         assert [snapshot.alive for snapshot in group.read(shared.store.member).snapshots] == [False]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -119,13 +120,16 @@ def test_a_pipe_in_what_a_dead_leader_left_does_not_hold_up_the_start(runtime: P
     assert not Path(dead).exists()
 
 
-def test_what_another_user_may_have_put_there_is_neither_swept_nor_followed(runtime: Path) -> None:
+def test_what_another_user_may_have_put_there_is_swept_and_not_followed(runtime: Path) -> None:
     owner = os.geteuid(), os.getegid()
     with subprocess.Popen(["true"]) as process:
         dead = directory_for(Leader(process.pid))
-    Group(dead).close()
+    Path(dead).symlink_to(runtime)
+    (runtime / "kept").touch()
+    gone = Path(dead).with_name(f"1-0-{places._namespace()}")
+    Group(str(gone)).close()
     mine = Path(directory_for(Leader(os.getpid(), owner)))
-    assert Path(dead).exists()
+    assert (Path(dead).is_symlink(), (runtime / "kept").exists(), gone.exists()) == (True, True, False)
     mine.parent.rename(runtime / "elsewhere")
     mine.parent.symlink_to(runtime / "elsewhere")
     with pytest.raises(OSError, match=re.escape(str(mine.parent))):
@@ -163,6 +167,25 @@ def test_a_master_that_shares_in_a_directory_of_choice_is_no_worker_and_its_chil
         os.waitpid(pid, 0)
         for descriptor in (ready, told):
             os.close(descriptor)
+
+
+def test_what_a_master_forks_beside_its_workers_is_no_member(tmp_path: Path, handle: Any) -> None:
+    arbiter_module = pytest.importorskip("gunicorn.arbiter")
+    families = Families.of(CollectorRegistry(), (), str(tmp_path / "group"))
+    arbiter = object.__new__(arbiter_module.Arbiter)
+    arbiter.cfg = type("Settings", (), {"uid": os.geteuid(), "gid": os.getegid()})()
+    handle(signal.SIGCHLD, arbiter.signal)
+    arbiter.SIG_QUEUE = queue.SimpleQueue()
+    files = []
+    for arbiter.worker_age in (1, 1, 2):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(len(list((tmp_path / "group").glob("*.[0-9]"))))
+        files.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    handle(signal.SIGCHLD, signal.SIG_DFL)
+    reading = families.store.read(exemplars=False)
+    assert reading.counted("observability_worker_starts_total") == [((), 2)]
+    assert files[0] == files[2] == 1
 
 
 def test_a_directory_that_is_named_and_missing_is_an_error_at_the_start(tmp_path: Path) -> None:

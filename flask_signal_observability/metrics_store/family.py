@@ -89,6 +89,9 @@ class Histogram:
 class Family:
     """One metric family. A child is made once, and never more of them than ``max_series``.
 
+    Those count that ended processes have left, as they are a part of every scrape: however many processes come and go,
+    each with label values of its own, a family ends at ``max_series`` for each of those that live at once.
+
     Args:
         metric: name, help, kind and buckets.
         store: where the cells are.
@@ -126,7 +129,7 @@ class Family:
         """Return the child of these label values; at ``max_series`` it is the one of which all are ``_OTHER``."""
         child = self._children.get(labels)
         if child is None:
-            if max_series is not None and len(self._children) >= max_series:
+            if max_series is not None and not self.has_room(labels, max_series):
                 keep = 1 if self.labels[:1] == ("flask_app",) else 0
                 others = labels[:keep] + (OTHER,) * (len(labels) - keep)
                 if others != labels:
@@ -147,8 +150,14 @@ class Family:
                 )
                 child = Histogram(store, index, self.bounds) if self.bounds else Cell(store, index)
                 self._children[labels] = child
+                store.left.get(self.name, set()).discard(labels)
         store.tell()
         return child
+
+    def has_room(self, labels: tuple[str, ...], max_series: int) -> bool:
+        """Tell whether a child of these label values would be one of the first ``max_series``; for the ended, too."""
+        left = self._store.left.get(self.name, ())
+        return labels in left or len(self._children) + len(left) < max_series
 
     def knows(self, *labels: str) -> bool:
         """Tell whether these label values have a child of their own."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .group import has_members
-from .group import make_private
+from .directory import DIRECTORY
+from .directory import has_members
+from .directory import make_private
+from .directory import names_in
 
 if TYPE_CHECKING:
     from .workers import Leader
@@ -32,14 +33,17 @@ def directory_for(leader: Leader) -> str:
     uid = os.geteuid() if leader.owner is None else leader.owner[0]
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     parent = Path(runtime if runtime and os.access(runtime, os.W_OK) else tempfile.gettempdir())
-    home = parent / f"{NAME}-{uid}"
-    os.close(make_private(str(home), leader.owner))
-    own = home / _identity(leader.pid)
-    for other in home.iterdir() if leader.owner is None else ():  # a path in there is its owner's to bend
-        if other != own:
-            with contextlib.suppress(OSError, ValueError):
-                _sweep(other)
-    return str(own)
+    path = parent / f"{NAME}-{uid}"
+    own = _identity(leader.pid)
+    home = make_private(str(path), leader.owner)
+    try:
+        for name in names_in(home):
+            if name != own:
+                with contextlib.suppress(OSError, ValueError):
+                    _sweep(home, name)
+    finally:
+        os.close(home)
+    return str(path / own)
 
 
 def _identity(pid: int) -> str:
@@ -61,15 +65,20 @@ def _namespace() -> str:
         return "0"
 
 
-def _sweep(group: Path) -> None:
-    pid, _, namespace = group.name.split("-")
-    if namespace == _namespace():
-        if _alive(int(pid)) and _identity(int(pid)) == group.name:
-            return
-    elif time.time() - group.stat().st_mtime < FOREIGN_SECONDS:
+def _sweep(home: int, name: str) -> None:
+    """Remove a group that nobody needs. By descriptors: a path in there is its owner's to bend, if that is another."""
+    pid, _, namespace = name.split("-")
+    here = namespace == _namespace()
+    if here and _alive(int(pid)) and _identity(int(pid)) == name:
         return
-    if not has_members(str(group)):
-        shutil.rmtree(group, ignore_errors=True)
+    group = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=home)
+    try:
+        if (here or time.time() - os.fstat(group).st_mtime > FOREIGN_SECONDS) and not has_members(group):
+            for file in names_in(group):
+                os.unlink(file, dir_fd=group)
+            os.rmdir(name, dir_fd=home)
+    finally:
+        os.close(group)
 
 
 def _alive(pid: int) -> bool:

@@ -69,7 +69,8 @@ class Runtime(Collector):
     def collect(self) -> Iterable[MetricFamily]:
         """Tell of the members that were there when the store was read last."""
         families: dict[str, MetricFamily] = {}
-        for snapshot in self._store.last_read:
+        # This process's own comes first, and is one of them where it is a member.
+        for snapshot in self._store.last_read[0 if self._store.member is not None else 1 :]:
             if snapshot.alive:
                 pid, place = process_of(snapshot.octets)
                 for told in (*_of_process(pid), *_of_collector(snapshot)):

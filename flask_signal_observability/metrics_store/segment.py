@@ -39,6 +39,7 @@ __all__ = [
     "Series",
     "Table",
     "identity_of",
+    "is_begun",
     "process_of",
     "write_slot",
 ]
@@ -177,6 +178,11 @@ def _read_record(octets: memoryview, words: memoryview, place: int, committed: i
     if not isinstance(key, list) or not key or not all(isinstance(part, str) for part in key):
         raise DamagedError("a key is no list of strings")
     return Series(tuple(key), place + RECORD_WORDS + key_words, cells, slots, bool(gauge)), place + length
+
+
+def is_begun(octets: memoryview) -> bool:
+    """Tell whether the head of a segment is written; its first word comes last."""
+    return any(octets[:WORD])
 
 
 def identity_of(octets: memoryview) -> bytes:

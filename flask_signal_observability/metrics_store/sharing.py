@@ -12,6 +12,7 @@ from ..errors import ConfigurationError
 from .group import Group
 from .places import directory_for
 from .runtime import Runtime
+from .workers import a_worker_is_coming
 from .workers import leader_of_coming_workers
 from .workers import leader_of_this_worker
 from .workers import on_uwsgi_fork
@@ -76,7 +77,9 @@ def _before_fork() -> None:
     leader = leader_of_coming_workers() if _waiting else None
     if leader is None:
         return
+    aside = not a_worker_is_coming()
     for store, (registry, path) in list(_waiting.items()):
+        store.begins_aside = aside
         if store.group is None:
             _prepare(store, path, leader, registry)
         elif store.member is not None:  # it was made before this process was known as a leader

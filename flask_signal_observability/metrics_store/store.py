@@ -56,12 +56,16 @@ class MetricsStore(Collector):
         self._on_new_process: list[Callable[[], None]] = []
         self.presence: list[Cell] = []
         """Gauges and counters that are 1 where this process is one of those that a scrape adds up."""
+        self.left: dict[str, set[tuple[str, ...]]] = {}
+        """Of each family the labels that processes which have ended brought, and this one did not: its series, too."""
         self.last_read: list[Snapshot] = []
         self.publish_from_ns = NEVER_NS
         """From this Unix time on the end of a request tells the others what they cannot see of this process."""
         self.runtime: Runtime | None = None
         self.group: Group | None = None
         self.member: Member | None = None
+        self.begins_aside = False
+        """What is forked next is no member of the group; what it forks itself is."""
         self._untold: tuple[OSError, str] | None = None
         self._take(Segment(Memory()))
         _stores.add(self)
@@ -131,9 +135,11 @@ class MetricsStore(Collector):
             self.member.close()
             self.member = None
         self._take(self._emptied(Segment(Memory())))
-        self._join()
+        aside, self.begins_aside = self.begins_aside, False
+        if not aside:
+            self._join()
         for cell in self.presence:
-            cell.set(0 if of_a_worker else 1)  # what a worker forks for itself counts, and is no worker
+            cell.set(0 if of_a_worker or aside else 1)  # what a worker forks for itself counts, and is no worker
         for begin in self._on_new_process:
             begin()
         self.publish()
@@ -144,8 +150,15 @@ class MetricsStore(Collector):
             if self.group is not None:
                 self.member = self.group.join()
                 self._take(_copied(self.segment, self.member.segment))
+                self.left = self._left_by(self.group)
         except OSError as error:
             self._keep_to_itself(error)
+
+    def _left_by(self, group: Group) -> dict[str, set[tuple[str, ...]]]:
+        left: dict[str, set[tuple[str, ...]]] = {}
+        for name, *labels in set(group.archived()) - {series.key for series in self.segment.table.series}:
+            left.setdefault(name, set()).add(tuple(labels))
+        return left
 
     def _has_counted(self) -> bool:
         words = self.words
@@ -166,7 +179,7 @@ class MetricsStore(Collector):
 
     def _leave(self) -> None:
         """Go on with these numbers in a segment that nobody else reads."""
-        group, member, self.group, self.member = self.group, self.member, None, None
+        group, member, self.group, self.member, self.left = self.group, self.member, None, None, {}
         self._take(_copied(self.segment, Segment(Memory())))
         # The group is not closed: another thread may be reading it.
         if group is not None and member is not None:

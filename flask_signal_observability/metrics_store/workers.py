@@ -11,7 +11,7 @@ import sys
 from typing import Any
 from typing import NamedTuple
 
-__all__ = ["Leader", "leader_of_coming_workers", "leader_of_this_worker", "on_uwsgi_fork"]
+__all__ = ["Leader", "a_worker_is_coming", "leader_of_coming_workers", "leader_of_this_worker", "on_uwsgi_fork"]
 
 
 class Leader(NamedTuple):
@@ -41,6 +41,20 @@ def leader_of_coming_workers() -> Leader | None:
     if uwsgi is not None and not uwsgi.worker_id():
         return Leader(uwsgi.masterpid() or os.getpid())
     return None
+
+
+_ages: list[int] = [0]
+"""How many workers the arbiter had made at the last fork."""
+
+
+def a_worker_is_coming() -> bool:
+    """Tell whether a fork of gunicorn's master makes a worker; asked once before each.
+
+    The other forks are of what takes its place after SIGUSR2, and of its dirty arbiter.
+    """
+    age = getattr(_handler_of(signal.SIGCHLD, "gunicorn.arbiter", "Arbiter"), "worker_age", None)
+    before, _ages[:] = _ages[0], [age or 0]
+    return age is None or age != before
 
 
 def on_uwsgi_fork(act: Any) -> None:

@@ -28,6 +28,9 @@ SIGNALS_SENT = "flask_signals_total"
 MAX_SEQUENCES = 256
 """A view that flashes or renders in a loop makes ever new sequences; beyond these each signal is counted by itself."""
 
+MAX_SHARED_SEQUENCES = 4 * MAX_SEQUENCES
+"""Of all apps, and with those that ended processes have left."""
+
 
 class AppSignals:
     """One app's signals. Safe to use from several threads."""
@@ -44,9 +47,13 @@ class AppSignals:
     def sequence(self, signals: tuple[str, ...]) -> Cell | None:
         """Return the cell of a sequence, or None where there is no more room for it."""
         cell = self._sequences.get(signals)
-        if cell is None and (len(self._sequences) < MAX_SEQUENCES or len(signals) == 1):
+        if cell is None and (len(signals) == 1 or self._has_room(signals)):
             cell = self._sequences[signals] = self._family.child(self._app_name, " ".join(signals))
         return cell
+
+    def _has_room(self, signals: tuple[str, ...]) -> bool:
+        labels = self._app_name, " ".join(signals)
+        return len(self._sequences) < MAX_SEQUENCES and self._family.has_room(labels, MAX_SHARED_SEQUENCES)
 
     def add(self, signals: Iterable[str]) -> None:
         """Count the signals of a request, or one that was sent outside of any."""

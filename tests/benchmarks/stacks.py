@@ -5,6 +5,8 @@ What a stack needs is imported when it is installed, so that the others do not c
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 from functools import partial
 from typing import Any
 from typing import NamedTuple
@@ -73,6 +75,14 @@ def ours(app: Flask, *, on: tuple[str, ...] = OUTPUTS, samples: str = "always", 
     Observability(app, tracer_provider=provider(samples), **settings)
 
 
+def shared_metrics(app: Flask) -> None:
+    """Install the metrics alone, in a file that other processes may read."""
+    # Removed when the process ends; its mapping is then gone, too.
+    directory = tempfile.TemporaryDirectory()
+    atexit.register(directory.cleanup)
+    ours(app, on=("metrics",), metrics_shared=directory.name)
+
+
 def all_peers(app: Flask) -> None:
     """Install what people use today, all of it."""
     otel_flask(app)
@@ -102,6 +112,7 @@ STACKS = {
     ),
     "ours-tracing": Stack(partial(ours, on=("tracing",)), "spans alone, every request sampled", "otel-flask"),
     "ours-metrics": Stack(partial(ours, on=("metrics",)), "metrics alone", "prometheus-exporter"),
+    "ours-metrics-shared": Stack(shared_metrics, "metrics alone, shared with other processes", "ours-metrics"),
     "ours-logs": Stack(partial(ours, on=("logs",)), "JSON records alone", "structlog"),
     "ours-audit": Stack(partial(ours, on=("audit",)), "audit lines alone", "seed-audit"),
     PEERS: Stack(all_peers, "the four below together, every request sampled"),
