@@ -141,8 +141,8 @@ class Config:
     """Answers with ``traceresponse`` and ``Server-Timing``, so that the client can name the trace."""
 
     flush_timeout_seconds: int = setting(Integer(1, 3600), default=5)
-    """How long, 1 to 3600 s, a process that ends waits for the collector to take its last spans; less than the server's
-    patience, which is 30 s in gunicorn (``graceful_timeout``)."""
+    """How long, 1 to 3600 s, a process that ends waits for the collector to take its last spans, and once more for its
+    metrics with ``metrics_push``; less than the server's patience, which is 30 s in gunicorn (``graceful_timeout``)."""
 
     metrics_path: str | None = setting(OrNone(URL_PATH), default="/metrics")
     """Where the app answers with its metrics, after the mount prefix; None: nowhere."""
@@ -158,6 +158,9 @@ class Config:
     metrics_shared: str = setting(Shared(), default="auto")
     """Whose metrics a scrape adds up: ``auto``, all workers of the gunicorn or uWSGI server that this process belongs
     to; ``off``, this process's own; or a directory of this user's alone, all processes that name it."""
+
+    metrics_push: bool = setting(Boolean(), default=False)
+    """Sends the metrics of each process over OTLP, too: as the ``OTEL_*`` variables say, and when the process ends."""
 
     metric_labels: Mapping[str, tuple[str, ...]] = setting(Labels(), default=MappingProxyType({}))
     """The annotations that become metric labels, each with its allowed values (not in the environment)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import weakref
 from importlib import metadata
 from typing import Any
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from flask import Flask
 from . import __version__
 from . import providers
 from . import receivers
+from . import shutdown
 from . import signals
 from .access import make_rule
 from .boundary import Boundary
@@ -31,11 +33,14 @@ from .sinks.metrics import MetricsSink
 from .sinks.tracing import TracingSink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
     from collections.abc import Sequence
 
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
+
+    from .metrics_push.push import Push
 
 __all__ = ["Observability"]
 
@@ -75,6 +80,7 @@ class Observability:
         self._registry = prometheus_client.REGISTRY if registry is None else registry
         self._tracer_provider = tracer_provider
         self._settings = settings
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -89,6 +95,7 @@ class Observability:
             raise ConfigurationError(f"init_app() takes the Flask application, not {app!r}.")
         present = app.extensions.get(EXTENSION)
         if isinstance(present, Pipeline):
+            self._apps.add(app)
             return app
         if present is not None:
             raise ConfigurationError(
@@ -117,12 +124,22 @@ class Observability:
         if config.record_handled_exceptions:
             receivers.observe_handled_exceptions(app)
         signals.register(pipeline)
+        self._apps.add(app)
         return app
+
+    def flush(self) -> None:
+        """Hand over the spans and, with ``metrics_push``, the metrics of these apps in this process now.
+
+        For a process that is frozen or killed when it has answered, as functions are. Waits at most
+        ``flush_timeout_seconds`` for each of the two, and never raises. Safe to call from several threads.
+        """
+        shutdown.flush([app.extensions[EXTENSION] for app in self._apps])
 
     def _build_sinks(self, app: Flask, config: Config, guard: Guard, metrics: MetricsSink | None) -> list[Any]:
         redaction = Redaction(config.redact)
         sinks: list[Any] = []
         provider = self._tracer_provider
+        push_of = load_push() if metrics is not None and config.metrics_push else None
         if config.tracing:
             if provider is None:
                 exported = None if metrics is None else metrics.exported
@@ -134,6 +151,15 @@ class Observability:
         if metrics is not None:
             guard.count = metrics.failed
             metrics.describe_app(**describe(app, config, provider))
+            if push_of is not None:
+                metrics.push = push_of(
+                    self._registry,
+                    getattr(provider, "resource", None) or {"service.name": config.service_name or app.name},
+                    guard,
+                    metrics.dropped,
+                    config.flush_timeout_seconds,
+                    version,
+                )
             sinks.append(metrics)
         if config.logs:
             sinks.append(LogsSink(config))
@@ -158,6 +184,13 @@ def check_objects(sinks: Iterable[Any], tracer_provider: object) -> tuple[Any, .
     if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
         raise ConfigurationError(f"tracer_provider={tracer_provider!r} has no get_tracer(); give a TracerProvider.")
     return tuple(sinks)
+
+
+def load_push() -> Callable[..., Push | None]:
+    """Import what pushes metrics: only where it is on, and before a provider is made, as it says there."""
+    from .metrics_push.push import push_of  # noqa: PLC0415
+
+    return push_of
 
 
 def describe(app: Flask, config: Config, provider: TracerProvider | None) -> dict[str, str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
-from importlib.metadata import entry_points
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from .catalogue import OTHER
 from .errors import ConfigurationError
+from .exporters import TRACES
 from .record import error_type_of
 from .shutdown import BoundedShutdown
 from .shutdown import within
@@ -46,18 +46,13 @@ __all__ = [
     "KernelIdGenerator",
     "ProcessExporter",
     "deliver",
+    "flush",
     "tracer_provider",
 ]
 
 logger = logging.getLogger("flask_signal_observability")
 
-ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-
 NOT_DELIVERED = "the last spans of this process could not be delivered within %s s; is the collector there?"
-
-EXPORTER_GROUP = "opentelemetry_traces_exporter"
-"""The entry point group under which OpenTelemetry's exporters register."""
 
 
 def tracer_provider(service_name: str, exported: Exported | None, flush_timeout_seconds: float) -> trace.TracerProvider:
@@ -112,40 +107,29 @@ def deliver(provider: trace.TracerProvider, timeout_seconds: float) -> None:
     """
     if isinstance(provider, BoundedTracerProvider):
         provider.shutdown()
-        return
-    flush = getattr(provider, "force_flush", None)
-    if flush is not None and not within(timeout_seconds, flush):
+    else:
+        flush(provider, timeout_seconds)
+
+
+def flush(provider: trace.TracerProvider, timeout_seconds: float) -> None:
+    """Hand over the spans that are queued, in bounded time; more may follow."""
+    force_flush = getattr(provider, "force_flush", None)
+    if force_flush is not None and not within(timeout_seconds, force_flush):
         logger.warning(NOT_DELIVERED, timeout_seconds)
 
 
 def exporter_names() -> list[str]:
     """Return the exporters that the environment names; an endpoint alone means ``otlp``."""
-    named = os.environ.get("OTEL_TRACES_EXPORTER", "")
-    names = [name for part in named.split(",") if (name := part.strip().lower())]
-    if not names and any(os.environ.get(variable) for variable in ENDPOINT_VARIABLES):
-        names = ["otlp"]
+    names = TRACES.named() or (["otlp"] if TRACES.has_endpoint() else [])
     return [name for name in names if name != "none"]
 
 
 def make_exporter(name: str) -> SpanExporter | None:
-    """Return the exporter called ``name``; where it is not installed, warn once and return None."""
+    """Return the exporter called ``name``; where it cannot be had, warn once and return None."""
     if name == "console":
         return ConsoleSpanExporter()
-    if name == "otlp":
-        protocol = next((value for v in PROTOCOL_VARIABLES if (value := os.environ.get(v))), "http/protobuf")
-        name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
-    for entry_point in entry_points(group=EXPORTER_GROUP, name=name):
-        try:
-            exporter: SpanExporter = entry_point.load()()
-        except (ImportError, AttributeError, ValueError, RuntimeError, TypeError) as error:
-            logger.warning("the span exporter %r cannot be used, so it gets no spans: %s", name, error)
-            return None
-        return exporter
-    remedy = 'pip install "flask-signal-observability[otlp]"' if name == "otlp_proto_http" else "install its package"
-    logger.warning(
-        "the environment asks for the span exporter %r, which is not installed, so it gets no spans: %s", name, remedy
-    )
-    return None
+    exporter: SpanExporter | None = TRACES.make_exporter(name)
+    return exporter
 
 
 class KernelIdGenerator(RandomIdGenerator):

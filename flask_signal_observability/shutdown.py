@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .record import RequestRecord
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from .pipeline import Pipeline
 
-__all__ = ["BoundedShutdown", "end_open_requests", "shut_down", "within"]
+__all__ = ["BoundedShutdown", "end_open_requests", "flush", "shut_down", "within"]
 
 logger = logging.getLogger("flask_signal_observability")
 
@@ -32,13 +33,21 @@ class BoundedShutdown:
     Args:
         shut_down: What to do; it goes on in its daemon thread when the limit is over.
         timeout_seconds: The limit, from the first call on, in each process.
+        meanwhile: What to do until then, again and again.
+        interval_seconds: How long to wait before it is done, and before it is done again.
     """
 
-    def __init__(self, shut_down: Callable[[], object], timeout_seconds: float) -> None:
-        self._shut_down = shut_down
+    def __init__(
+        self,
+        shut_down: Callable[[], object],
+        timeout_seconds: float,
+        meanwhile: Callable[[], object] = lambda: None,
+        interval_seconds: float | None = None,
+    ) -> None:
+        self._make = partial(_Shutdown, shut_down, meanwhile, interval_seconds)
         self._timeout_seconds = timeout_seconds
-        self._here = _Shutdown(shut_down)
-        start_in_child = weakref.WeakMethod(self._start)
+        self._here = self._make()
+        start_in_child = weakref.WeakMethod(self.start)
 
         def after_fork() -> None:
             start = start_in_child()
@@ -47,22 +56,27 @@ class BoundedShutdown:
 
         os.register_at_fork(after_in_child=after_fork)
 
-    def _start(self) -> None:
-        self._here = _Shutdown(self._shut_down)
+    def start(self) -> None:
+        """Be ready in this process; done by itself, unless it was forked behind Python's back, as uWSGI does."""
+        if self._here.process_id != os.getpid():
+            self._here = self._make()
 
     def __call__(self) -> bool:
         """Return whether the function came to its end in time."""
-        if self._here.process_id != os.getpid():
-            self._start()  # forked behind Python's back, as uWSGI does unless --py-call-osafterfork is given
+        self.start()
         return self._here.wait(self._timeout_seconds)
 
 
 class _Shutdown:
     """The one of one process."""
 
-    def __init__(self, shut_down: Callable[[], object]) -> None:
+    def __init__(
+        self, shut_down: Callable[[], object], meanwhile: Callable[[], object], interval_seconds: float | None
+    ) -> None:
         self.process_id = os.getpid()
         self._shut_down = shut_down
+        self._meanwhile = meanwhile
+        self._interval_seconds = interval_seconds
         self._deadline_seconds: float | None = None
         self._asked = threading.Event()
         self._done = threading.Event()
@@ -76,7 +90,8 @@ class _Shutdown:
         return self._done.wait(max(0.0, self._deadline_seconds - time.monotonic()))
 
     def _run(self) -> None:
-        self._asked.wait()
+        while not self._asked.wait(self._interval_seconds):
+            self._meanwhile()
         try:
             self._shut_down()
         finally:
@@ -108,9 +123,18 @@ def end_open_requests(error: BaseException) -> None:
 
 def shut_down(pipelines: Iterable[Pipeline]) -> None:
     """Close what these apps' sinks keep open, behind their guards; each sink is given its own time."""
+    _each(pipelines, "close")
+
+
+def flush(pipelines: Iterable[Pipeline]) -> None:
+    """Hand over what these apps' sinks have, behind their guards; each sink is given its own time."""
+    _each(pipelines, "flush")
+
+
+def _each(pipelines: Iterable[Pipeline], what: str) -> None:
     for pipeline in pipelines:
         pipeline.finish_dropped()
         for sink in pipeline.sinks:
-            close = getattr(sink, "close", None)
-            if close is not None:
-                pipeline.guard.call(getattr(sink, "name", "") or type(sink).__name__, "close", close)
+            method = getattr(sink, what, None)
+            if method is not None:
+                pipeline.guard.call(getattr(sink, "name", "") or type(sink).__name__, what, method)

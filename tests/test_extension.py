@@ -17,6 +17,8 @@ from flask import Flask
 from flask import g
 from flask import signals
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
@@ -389,3 +391,20 @@ def test_queries_in_captured_urls_are_redacted(observe: Observe) -> None:
     attributes = observed.server_span.attributes
     assert attributes["http.request.header.referer"] == ("https://a.example/?token=REDACTED&b=1",)
     assert attributes["http.response.header.location"] == ("/next?access_token=REDACTED&page=2",)
+
+
+def test_flush_hands_over_the_spans_that_are_queued(observe: Callable[..., Observed]) -> None:
+    observed = observe()
+    exporter = InMemorySpanExporter()
+    observed.provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=600_000))
+    observed.client().get("/")
+    assert exporter.get_finished_spans() == ()
+    observed.observability.flush()
+    assert [span.name for span in exporter.get_finished_spans()] == ["GET"]
+
+
+def test_flush_of_an_app_that_is_observed_by_another_object_works_too(observed: Observed) -> None:
+    flushed: list[str] = []
+    observed.pipeline.sinks[0].flush = lambda: flushed.append("spans")
+    Observability(observed.app).flush()
+    assert flushed == ["spans"]

@@ -20,7 +20,9 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flask_signal_observability import ConfigurationError
+from flask_signal_observability import exporters
 from flask_signal_observability import providers
+from flask_signal_observability.exporters import TRACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +213,7 @@ def test_an_exporter_is_counted_where_somebody_counts(
 def test_the_protocol_chooses_the_exporter(
     variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(providers, "entry_points", lambda **_: [])
+    monkeypatch.setattr(exporters, "entry_points", lambda **_: [])
     monkeypatch.setenv(variable, "grpc")
     assert providers.make_exporter("otlp") is None
     assert "'otlp_proto_grpc', which is not installed" in caplog.text
@@ -220,7 +222,7 @@ def test_the_protocol_chooses_the_exporter(
 
 @pytest.mark.usefixtures("no_global_provider")
 def test_the_console_needs_nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "entry_points", lambda **_: [])
+    monkeypatch.setattr(exporters, "entry_points", lambda **_: [])
     assert isinstance(providers.make_exporter("console"), ConsoleSpanExporter)
 
 
@@ -229,8 +231,8 @@ def test_the_console_needs_nothing_installed(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_exporter_that_cannot_be_made_is_none_and_one_warning(
     value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = EntryPoint("mine", value, providers.EXPORTER_GROUP)
-    monkeypatch.setattr(providers, "entry_points", lambda **_: [broken])
+    broken = EntryPoint("mine", value, TRACES.group)
+    monkeypatch.setattr(exporters, "entry_points", lambda **_: [broken])
     assert providers.make_exporter("mine") is None
     (record,) = caplog.records
     assert "the span exporter 'mine' cannot be used" in record.getMessage()
@@ -250,8 +252,8 @@ def test_spans_of_an_app_that_an_exporter_gives_up_are_in_its_metrics(
     no_global_provider: list[TracerProvider],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failing = EntryPoint("failing", f"{__name__}:Failing", providers.EXPORTER_GROUP)
-    monkeypatch.setattr(providers, "entry_points", lambda **_: [failing])
+    failing = EntryPoint("failing", f"{__name__}:Failing", TRACES.group)
+    monkeypatch.setattr(exporters, "entry_points", lambda **_: [failing])
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "failing")
     observed = observe(tracer_provider=None)
     observed.app.add_url_rule("/", view_func=lambda: "")
@@ -301,8 +303,8 @@ def test_a_forked_process_exports_through_an_exporter_of_its_own(monkeypatch: py
 def test_a_provider_that_cannot_deliver_says_so_and_does_not_wait_longer_than_its_limit(
     no_global_provider: list[TracerProvider], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hanging = EntryPoint("hanging", f"{__name__}:Hanging", providers.EXPORTER_GROUP)
-    monkeypatch.setattr(providers, "entry_points", lambda **_: [hanging])
+    hanging = EntryPoint("hanging", f"{__name__}:Hanging", TRACES.group)
+    monkeypatch.setattr(exporters, "entry_points", lambda **_: [hanging])
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "hanging")
     provider = providers.tracer_provider("shop", None, 0.1)
     provider.get_tracer("test").start_span("last").end()

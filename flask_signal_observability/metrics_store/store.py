@@ -263,6 +263,12 @@ class MetricsStore(Collector):
             self.failed(reading.damaged)
         return reading
 
+    def read_own(self) -> Reading:
+        """Read what this process alone has counted, with exemplars."""
+        with self.lock:
+            snapshots = [self._own()]
+        return Reading(Plan(self.families.copy(), snapshots), snapshots, exemplars=True)
+
     def texts(self) -> list[FamilyText]:
         """Return what writes each family."""
         return list(self._texts.values())

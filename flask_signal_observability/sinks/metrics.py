@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from ..config import Config
+    from ..metrics_push.push import Push
     from ..metrics_store.family import Histogram
     from ..record import EventRecord
     from ..record import RequestRecord
@@ -176,6 +177,8 @@ class MetricsSink(Sink):
         self._categories = Vocabulary(config.max_label_values)
         # By what a record holds, so that nothing is turned into label text twice.
         self._shapes: dict[Hashable, Shape] = {}
+        self.push: Push | None = None
+        """What sends them on, where ``metrics_push`` is on."""
 
     def describe_app(self, **labels: str) -> None:
         """Set ``flask_app_info``."""
@@ -202,6 +205,16 @@ class MetricsSink(Sink):
     def audited(self, outcome: str) -> None:
         """Count an audit record, ``written`` or ``lost``."""
         self.families["flask_audit_records_total"].child(outcome).inc()
+
+    def close(self) -> None:
+        """Push them for the last time: the process ends."""
+        if self.push is not None:
+            self.push.close()
+
+    def flush(self) -> None:
+        """Push them now, in bounded time."""
+        if self.push is not None:
+            self.push.flush()
 
     # Requests.
 

@@ -17,6 +17,7 @@ from opentelemetry.trace import StatusCode
 from ..catalogue import OTHER
 from ..catalogue import SCHEMA_URL
 from ..providers import deliver
+from ..providers import flush
 from ..record import error_type_of
 from ..record import Sink
 from ..redaction import mask_patterns
@@ -271,6 +272,10 @@ class TracingSink(Sink):
     def close(self) -> None:
         """Deliver the spans that are queued, in bounded time: the process ends."""
         deliver(self._provider, self._config.flush_timeout_seconds)
+
+    def flush(self) -> None:
+        """Deliver the spans that are queued, in bounded time; more will follow."""
+        flush(self._provider, self._config.flush_timeout_seconds)
 
     # Events.
 

@@ -60,15 +60,18 @@ class Collector:
 
 
 @contextlib.contextmanager
-def collecting(directory: Path) -> Iterator[Collector]:
-    """Run a collector with OTLP/HTTP on a free port."""
+def collecting(directory: Path, *, forward_to: str | None = None) -> Iterator[Collector]:
+    """Run a collector with OTLP/HTTP on a free port, which hands everything on where it is told to."""
+    exporter: tuple[str, ...] = ("blackhole",)
+    if forward_to is not None:
+        exporter = ("otlp", "--otlp-exporter-protocol", "http", "--otlp-exporter-endpoint", forward_to)
     agent = _agent()
     http_port, grpc_port = free_port(), free_port()
     command: list[str | Path] = [
         agent,
         "start",
         *("--otlp-http-endpoint", f"127.0.0.1:{http_port}", "--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
-        *("--debug-log", "traces", "--debug-log-verbosity", "detailed", "--exporter", "blackhole"),
+        *("--debug-log", "traces", "--debug-log-verbosity", "detailed", "--exporter", *exporter),
         *("--pid-file", directory / "collector.pid"),
     ]
     with running(command, name="collector", directory=directory, ready=lambda: answers(http_port, "/")) as program:

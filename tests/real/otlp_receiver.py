@@ -1,4 +1,4 @@
-"""An OTLP/HTTP trace receiver whose answers a test can script."""
+"""An OTLP/HTTP receiver of spans and metrics whose answers a test can script."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STATUSES = ("UNSET", "OK", "ERROR")
 
 @dataclass(frozen=True)
 class Reply:
-    """One scripted answer; only a 200 takes the spans in."""
+    """One scripted answer; only a 200 takes in what was sent."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -45,6 +45,8 @@ class OtlpReceiver:
     def __init__(self, port: int) -> None:
         self.endpoint = f"http://127.0.0.1:{port}"
         self.spans: list[Span] = []
+        self.pushes: list[Any] = []
+        """Each ``ExportMetricsServiceRequest``, as it came."""
         self.requests: list[dict[str, str]] = []
         """The headers of each request, by lower-case name."""
         self._script: deque[Reply] = deque()
@@ -53,18 +55,27 @@ class OtlpReceiver:
         """Give these answers to the next requests."""
         self._script.extend(replies)
 
-    def take(self, headers: dict[str, str], body: bytes) -> Reply:
-        """Decide on the answer to one request, and keep its spans where that is a 200."""
+    def take(self, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        """Decide on the answer to one request, and keep its spans or metrics where that is a 200."""
         self.requests.append(headers)
         reply = self._script.popleft() if self._script else Reply()
         if reply.status == 200:
-            self.spans.extend(_decode(gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body))
+            plain = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+            if path.endswith("/v1/metrics"):
+                self.pushes.append(_decode_metrics(plain))
+            else:
+                self.spans.extend(_decode(plain))
         return reply
 
     def wait_for(self, predicate: Callable[[list[Span]], bool], timeout: float = 15.0) -> list[Span]:
         """Return the spans once ``predicate`` is true of them."""
         eventually(lambda: predicate(list(self.spans)), timeout=timeout, what="spans at the receiver")
         return list(self.spans)
+
+    def wait_for_pushes(self, count: int, timeout: float = 15.0) -> list[Any]:
+        """Return the pushes once there are ``count``."""
+        eventually(lambda: len(self.pushes) >= count, timeout=timeout, what=f"{count} pushes at the receiver")
+        return list(self.pushes)
 
     def wait_for_requests(self, count: int, timeout: float = 15.0) -> None:
         """Return once ``count`` requests were answered."""
@@ -80,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        reply = self.server.receiver.take({k.lower(): v for k, v in self.headers.items()}, body)
+        reply = self.server.receiver.take(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
         self.send_response(reply.status)
         for name, value in {"Content-Type": "application/x-protobuf", **reply.headers}.items():
             self.send_header(name, value)
@@ -132,6 +143,12 @@ def _decode(body: bytes) -> Iterator[Span]:
                     events=tuple(event.name for event in span.events),
                     resource=resource,
                 )
+
+
+def _decode_metrics(body: bytes) -> Any:
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+    return ExportMetricsServiceRequest.FromString(body)
 
 
 def _mapping(attributes: Any) -> dict[str, Any]:

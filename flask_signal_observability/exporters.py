@@ -1,0 +1,68 @@
+"""Which exporters the standard ``OTEL_*`` variables name, and how one is made from them.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.metadata import entry_points
+from typing import Any
+from typing import NamedTuple
+
+__all__ = ["METRICS", "TRACES", "Signal"]
+
+logger = logging.getLogger("flask_signal_observability")
+
+
+class Signal(NamedTuple):
+    """One of OpenTelemetry's kinds of telemetry, and the words that its variables and exporters are known by."""
+
+    variable: str
+    """As in ``OTEL_<…>_EXPORTER``."""
+    noun: str
+    what: str
+
+    @property
+    def group(self) -> str:
+        """The entry point group under which OpenTelemetry's exporters register."""
+        return f"opentelemetry_{self.variable.lower()}_exporter"
+
+    def named(self) -> list[str]:
+        """Return what ``OTEL_<…>_EXPORTER`` names, ``none`` too."""
+        names = os.environ.get(f"OTEL_{self.variable}_EXPORTER", "").split(",")
+        return [name for part in names if (name := part.strip().lower())]
+
+    def has_endpoint(self) -> bool:
+        """Tell whether a variable names an endpoint for OTLP."""
+        return self._otlp("ENDPOINT") is not None
+
+    def make_exporter(self, name: str) -> Any:
+        """Return the exporter called ``name``; where it cannot be had, warn once and return None."""
+        if name == "otlp":
+            name = "otlp_proto_grpc" if self._otlp("PROTOCOL") == "grpc" else "otlp_proto_http"
+        for entry_point in entry_points(group=self.group, name=name):
+            try:
+                return entry_point.load()()
+            except (ImportError, AttributeError, ValueError, RuntimeError, TypeError) as error:
+                logger.warning("the %s %r cannot be used, so it gets no %s: %s", self.noun, name, self.what, error)
+                return None
+        remedy = 'pip install "flask-signal-observability[otlp]"'
+        logger.warning(
+            "the environment asks for the %s %r, which is not installed, so it gets no %s: %s",
+            self.noun,
+            name,
+            self.what,
+            remedy if name == "otlp_proto_http" else "install its package",
+        )
+        return None
+
+    def _otlp(self, word: str) -> str | None:
+        """Return what a variable of the exporter's own says, else the one for all signals."""
+        own, common = f"OTEL_EXPORTER_OTLP_{self.variable}_{word}", f"OTEL_EXPORTER_OTLP_{word}"
+        return os.environ.get(own) or os.environ.get(common) or None
+
+
+TRACES = Signal("TRACES", "span exporter", "spans")
+METRICS = Signal("METRICS", "metric exporter", "metrics")
