@@ -32,6 +32,15 @@ class WorkerTimeout(SystemExit):
         self.code = 1  # gunicorn's exit status for it
 
 
+def __getattr__(name: str) -> Any:
+    """Fetch ``Logger`` for who names it as ``logger_class``: it brings structlog into the master."""
+    if name == "Logger":
+        from .gunicorn_log import Logger
+
+        return Logger
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def post_worker_init(worker: Any) -> None:
     """Write ``worker_started``, once for each app that is observed in this worker."""
     from .record import EventRecord

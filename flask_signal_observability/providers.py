@@ -44,8 +44,10 @@ __all__ = [
     "BoundedTracerProvider",
     "CountingExporter",
     "KernelIdGenerator",
+    "LocalTracerProvider",
     "ProcessExporter",
     "deliver",
+    "exports",
     "tracer_provider",
 ]
 
@@ -92,7 +94,7 @@ def _provider_of_environment(
     exporters = [(name, exporter) for name in exporter_names() if (exporter := make_exporter(name)) is not None]
     resource = Resource.create({"service.name": service_name})
     if not exporters:
-        return TracerProvider(resource=resource, id_generator=KernelIdGenerator(), shutdown_on_exit=False)
+        return LocalTracerProvider(resource=resource, id_generator=KernelIdGenerator(), shutdown_on_exit=False)
     provider = BoundedTracerProvider(resource, flush_timeout_seconds)
     for name, exporter in exporters:
         of_process: SpanExporter = ProcessExporter(exporter, partial(make_exporter, name))
@@ -116,6 +118,11 @@ def deliver(provider: trace.TracerProvider, timeout_seconds: float) -> None:
     flush = getattr(provider, "force_flush", None)
     if flush is not None and not within(timeout_seconds, flush):
         logger.warning(NOT_DELIVERED, timeout_seconds)
+
+
+def exports(provider: trace.TracerProvider | None) -> bool:
+    """Tell whether somebody may see the spans of this provider."""
+    return provider is not None and not isinstance(provider, LocalTracerProvider)
 
 
 def exporter_names() -> list[str]:
@@ -162,6 +169,10 @@ class KernelIdGenerator(RandomIdGenerator):
     def generate_trace_id(self) -> int:
         """Return 128 random bits, not all of them 0."""
         return int.from_bytes(os.urandom(16), "big") or self.generate_trace_id()
+
+
+class LocalTracerProvider(TracerProvider):
+    """The SDK's provider where no exporter is named: its spans have ids and go nowhere."""
 
 
 class BoundedTracerProvider(TracerProvider):
