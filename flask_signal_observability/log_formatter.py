@@ -77,7 +77,7 @@ def make_formatter(config: Config, render: Callable[[dict[str, Any]], bytes]) ->
                 event_dict["exception.type"] = error_type_of(error)
             else:
                 event_dict["exception"] = exception_dicts(error, message=config.exception_message)
-        fields = mask_strings(redaction.mask_mapping(dict(event_dict)))
+        fields = redaction.mask_mapping(dict(event_dict))
         line = {
             "timestamp": timestamp_of(int(log_record.created * 1e9)),
             "level": log_record.levelname.lower(),

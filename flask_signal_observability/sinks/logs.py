@@ -126,7 +126,7 @@ class LogsSink(Sink):
     def _write(self, line: Line, record: RequestRecord | None) -> None:
         if record is not None and record.annotations:
             # A copy first: another thread of the request may annotate, too.
-            for key, value in mask_strings(self._redaction.mask_mapping(dict(record.annotations))).items():
+            for key, value in self._redaction.mask_mapping(dict(record.annotations)).items():
                 if key not in OWN_KEYS:
                     line[key] = value
         self._stream.write(self._render(line))
