@@ -205,13 +205,13 @@ class BoundedLoggerProvider(sdk.LoggerProvider):
 
     def __init__(self, config: Config, exporter: Any, dropped: Dropped | None) -> None:
         resource = Resource.create({"service.name": config.service_name or "unknown_service"})
-        super().__init__(resource=resource)
         size = int(os.environ.get(QUEUE_VARIABLE) or DEFAULT_QUEUE_SIZE)
+        super().__init__(resource=resource)
         self.queue = _Queue(exporter, size, dropped)
         self._flush_timeout_seconds = config.flush_timeout_seconds
-        exporter = self.queue
-        self.add_log_record_processor(export.BatchLogRecordProcessor(exporter, max_queue_size=size))
         self._bounded_shutdown = BoundedShutdown(super().shutdown, config.flush_timeout_seconds)
+        before_exporter: Any = self.queue
+        self.add_log_record_processor(export.BatchLogRecordProcessor(before_exporter, max_queue_size=size))
 
     def shutdown(self) -> None:
         """Deliver what is queued, and export nothing more."""
