@@ -53,6 +53,9 @@ _PARTS = re.compile(r"[^\W_]+")
 _CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[a-z])")
 
 
+HEADERS_MODULE = "werkzeug.datastructures.headers"
+"""Its classes are no dicts, and ``annotate(headers=request.headers)`` is soon written."""
+
 URL_HEADERS = frozenset({"content-location", "location", "referer"})
 """Headers that hold a URL (RFC 9110)."""
 
@@ -87,7 +90,7 @@ class Redaction:
         return self._hides(key[:MAX_KEY_LENGTH])
 
     def mask_query(self, query: str) -> str:
-        """Return the query string with the values of hidden keys masked, and every other byte as it was."""
+        """Return the query string with hidden and encoded credentials masked, and every other byte as it was."""
         if "=" not in query:
             return query
         return "&".join([self._mask_pair(pair) for pair in query.split("&")])
@@ -108,7 +111,7 @@ class Redaction:
         return address + mark + self.mask_query(query)
 
     def mask_mapping(self, mapping: dict[Any, Any]) -> dict[Any, Any]:
-        """Return a copy masked at any depth of dicts, lists and tuples, by key and by pattern; ``mapping`` stays.
+        """Return a copy masked at any depth of dicts, lists, tuples and headers, by key and by pattern.
 
         What contains itself, lies deeper than 32 levels or comes after 300 000 values is replaced by the mask. A string
         is kept as far as any output writes it.
@@ -117,8 +120,17 @@ class Redaction:
         return masked
 
     def _mask_pair(self, pair: str) -> str:
-        key, equals, _ = pair.partition("=")
-        return f"{key}={MASK}" if equals and self.hides(key) else pair
+        key, equals, value = pair.partition("=")
+        if not equals:
+            return pair
+        if self.hides(key):
+            return f"{key}={MASK}"
+        if "%" in value or "+" in value:
+            # Encoded, a credential has another shape.
+            decoded = unquote_plus(value)
+            if mask_patterns(decoded) != decoded:
+                return f"{key}={MASK}"
+        return pair
 
 
 class _MaskedCopy:
@@ -136,7 +148,9 @@ class _MaskedCopy:
         self._room -= 1
         if isinstance(value, str):
             return mask_patterns(str.__getitem__(value, slice(MAX_LOOKED_AT)))
-        if not isinstance(value, (dict, list, tuple)):
+        if type(value).__module__ == HEADERS_MODULE:
+            value = dict(value.items())
+        elif not isinstance(value, (dict, list, tuple)):
             return value
         if depth == 0 or self._room < 0 or id(value) in self._inside:
             return MASK
