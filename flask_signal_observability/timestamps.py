@@ -7,7 +7,7 @@ from datetime import timedelta
 from datetime import timezone
 from functools import lru_cache
 
-__all__ = ["utc_text"]
+__all__ = ["second_text", "utc_text"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -20,9 +20,10 @@ def utc_text(unix_ns: int) -> str:
     up to 120 ns, and so now and then by a microsecond.
     """
     seconds, microseconds = divmod(unix_ns // 1000, 1_000_000)
-    return f"{_second(seconds)}.{microseconds:06d}"
+    return f"{second_text(seconds)}.{microseconds:06d}"
 
 
 @lru_cache(maxsize=16)
-def _second(unix_seconds: int) -> str:
+def second_text(unix_seconds: int) -> str:
+    """Return Unix seconds as ``2026-11-22T10:09:00``."""
     return (EPOCH + timedelta(seconds=unix_seconds)).strftime("%Y-%m-%dT%H:%M:%S")

@@ -15,6 +15,8 @@ from ..record import Sink
 from ..redaction import mask_strings
 from ..redaction import Redaction
 from ..rendering import timestamp_of
+from ..rendering import to_json_line
+from ..request_line import RequestLines
 from ..tracebacks import exception_dicts
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class LogsSink(Sink):
         self._exception_message = config.exception_message
         self._redaction = Redaction(config.redact)
         self._stream, self._render = open_output(config, dropped)
+        self._write_line = self._stream.write
+        self._lines = RequestLines(config.service_name) if self._render is to_json_line else None
         self._least: int = getattr(logging, config.log_level)
         self._sampling = LogSampling(config.log_sample_rate, config.slow_request_seconds, follows_traces=follows_traces)
         # From here on a record is written without a look at the sampling.
@@ -111,7 +115,11 @@ class LogsSink(Sink):
         else:
             rank, level = logging.INFO, "info"
         if rank >= self._certain or (rank >= self._least and self._sampling.keeps(record)):
-            self._write(self._request(record, record.ended_unix_ns, level, "request_finished"), record)
+            line = None if self._lines is None else self._lines.of(record, level)
+            if line is not None:
+                self._write_line(line)
+            else:
+                self._write(self._request(record, record.ended_unix_ns, level, "request_finished"), record)
 
     def _keeps_debug(self, record: RequestRecord | None) -> bool:
         """Tell whether a debug record is written; nobody knows yet how its request will end."""
