@@ -40,7 +40,13 @@ SHAPED = {
 }
 """What is recognised wherever it stands: in a path, in the message of an exception."""
 
-SECRETS = {"token": "Y2FuYXJ5LTQ3MTE", "card": "4242", **dict.fromkeys(("bearer", "url"), PLAIN)}
+SECRETS = {
+    "token": ("Y2FuYXJ5LTQ3MTE",),
+    "bearer": (PLAIN,),
+    "card": ("4242 4242", "4242+4242", "4242%204242"),
+    "url": (PLAIN,),
+}
+"""The parts of it that must not be seen, however they are encoded."""
 OPTIONS: dict[str, Any] = {
     "capture_query": True,
     "capture_request_headers": ("authorization", "cookie", "x-shop-key"),
@@ -54,7 +60,7 @@ def outputs(observe: Callable[..., Observed]) -> Iterator[tuple[Flask, Callable[
     """An app whose every output is kept, and what they hold."""
     console = io.StringIO()
     loggers = io.StringIO()
-    app = Flask("shop")
+    app = Flask("till")
     app.secret_key = "k"
     settings = {"service_name": "shop", "log_level": "DEBUG", "redact": OPTIONS["redact"]}
     sinks: list[Any] = [LogsSink(Config(log_format="console", log_stream=console, **settings))]
@@ -110,7 +116,7 @@ def test_a_secret_under_a_hidden_key_is_in_no_output(
         annotate(token=PLAIN, deep=[{"password": PLAIN}], pin=PLAIN, headers=request.headers, form=request.form)
         access_logged.send("orders", secret=PLAIN)
         structlog.get_logger().info("paid", pin=PLAIN, deep=({"client_secret": PLAIN},))
-        logging.getLogger("shop").info("paid", extra={"api_key": PLAIN, "headers": request.headers})
+        logging.getLogger("till.orders").info("paid", extra={"api_key": PLAIN, "headers": request.headers})
         render_template_string("{{ local }}", local=local)
         raise LookupError("no such order")
 
@@ -121,7 +127,7 @@ def test_a_secret_under_a_hidden_key_is_in_no_output(
     )
     assert response.status_code == 500
     held = read()
-    assert all("orders" in text or "order" in text for text in held.values()), held
+    assert [name for name, text in held.items() if "order" not in text] == []
     assert [name for name, text in held.items() if PLAIN in text] == []
 
 
@@ -136,17 +142,17 @@ def test_what_looks_like_a_secret_is_in_no_output(
     def order(number: str) -> str:
         annotate(note=f"saw {shaped}", raw={shaped}, error=LookupError(shaped))
         structlog.get_logger().info(f"saw {shaped}", data=shaped.encode())
-        logging.getLogger("shop").info("saw %s", shaped)
+        logging.getLogger("till.orders").info("saw %s", shaped)
         raise LookupError(f"cannot use {shaped} here")
 
     assert app.test_client().get(f"/orders/{shaped}", query_string={"note": shaped}).status_code == 500
     held = read()
-    assert [name for name, text in held.items() if SECRETS[kind] in text] == []
+    assert [name for name, text in held.items() if any(part in text for part in SECRETS[kind])] == []
     assert "REDACTED" in held["journal"]
 
 
 def test_without_messages_no_text_of_an_exception_is_in_any_output(observe: Callable[..., Observed]) -> None:
-    app = Flask("shop")
+    app = Flask("till")
 
     @app.get("/")
     def home() -> str:
