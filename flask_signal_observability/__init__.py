@@ -16,8 +16,8 @@ if typing.TYPE_CHECKING:
     from .errors import ObservabilityError
     from .exclusion import exempt
     from .extension import Observability
-    from .log_config import add_request_context
     from .log_config import configure_logging
+    from .log_formatter import add_request_context
     from .propagation import carry_context
     from .record import EventRecord
     from .record import RequestRecord
@@ -57,7 +57,7 @@ _room_of = {
     "RequestRecord": "record",
     "Sink": "record",
     "access_logged": "signals",
-    "add_request_context": "log_config",
+    "add_request_context": "log_formatter",
     "annotate": "signals",
     "carry_context": "propagation",
     "configure_logging": "log_config",

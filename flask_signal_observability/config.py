@@ -28,6 +28,7 @@ from .settings import Labels
 from .settings import Level
 from .settings import Matching
 from .settings import Names
+from .settings import Number
 from .settings import OrNone
 from .settings import setting
 from .settings import Shared
@@ -135,7 +136,18 @@ class Config:
     """``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
 
     log_stream: str | TextStream = setting(Stream(), default="stdout")
-    """``stdout``, ``stderr``, the path of a file, or an open text stream (not in the environment)."""
+    """``stdout``, ``stderr``, the path of a file, an open text stream (not in the environment), or ``otlp``: to the
+    collector, through OpenTelemetry's SDK."""
+
+    log_schema: Literal["otel", "ecs"] = setting(Choice[Literal["otel", "ecs"]]("otel", "ecs"), default="otel")
+    """The names of the fields in JSON: OpenTelemetry's, or those of the Elastic Common Schema."""
+
+    log_sample_rate: float = setting(Number(0, 1), default=1.0)
+    """The share, 0 to 1, of requests whose records are written though their trace is not sampled; errors and slow
+    requests always are."""
+
+    slow_request_seconds: float = setting(Number(0), default=1.0)
+    """From how many seconds on, from 0, a request is slow: its record is written whatever ``log_sample_rate`` says."""
 
     trace_response: bool = setting(Boolean(), default=False)
     """Answers with ``traceresponse`` and ``Server-Timing``, so that the client can name the trace."""

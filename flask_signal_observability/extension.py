@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import weakref
+from functools import partial
 from importlib import metadata
 from typing import Any
 from typing import TYPE_CHECKING
@@ -162,7 +163,8 @@ class Observability:
                 )
             sinks.append(metrics)
         if config.logs:
-            sinks.append(LogsSink(config))
+            dropped = None if metrics is None else partial(metrics.dropped, LogsSink.name)
+            sinks.append(LogsSink(config, dropped=dropped, follows_traces=providers.exports(provider)))
         if config.audit:
             audit = AuditSink(config, guard, repr(app))
             if metrics is not None:

@@ -35,6 +35,15 @@ class WorkerTimeout(SystemExit):
         self.code = 1  # gunicorn's exit status for it
 
 
+def __getattr__(name: str) -> Any:
+    """Fetch ``Logger`` for who names it as ``logger_class``: it brings structlog into the master."""
+    if name == "Logger":
+        from .gunicorn_log import Logger
+
+        return Logger
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def pre_fork(server: Any, worker: Any) -> None:
     """See that there is a process for ``metrics_port``, before each worker; it ends by itself where no app has one.
 

@@ -44,8 +44,10 @@ __all__ = [
     "BoundedTracerProvider",
     "CountingExporter",
     "KernelIdGenerator",
+    "LocalTracerProvider",
     "ProcessExporter",
     "deliver",
+    "exports",
     "flush",
     "tracer_provider",
 ]
@@ -87,7 +89,7 @@ def _provider_of_environment(
     exporters = [(name, exporter) for name in exporter_names() if (exporter := make_exporter(name)) is not None]
     resource = Resource.create({"service.name": service_name})
     if not exporters:
-        return TracerProvider(resource=resource, id_generator=KernelIdGenerator(), shutdown_on_exit=False)
+        return LocalTracerProvider(resource=resource, id_generator=KernelIdGenerator(), shutdown_on_exit=False)
     provider = BoundedTracerProvider(resource, flush_timeout_seconds)
     for name, exporter in exporters:
         of_process: SpanExporter = ProcessExporter(exporter, partial(make_exporter, name))
@@ -118,6 +120,11 @@ def flush(provider: trace.TracerProvider, timeout_seconds: float) -> None:
         logger.warning(NOT_DELIVERED, timeout_seconds)
 
 
+def exports(provider: trace.TracerProvider | None) -> bool:
+    """Tell whether somebody may see the spans of this provider."""
+    return provider is not None and not isinstance(provider, LocalTracerProvider)
+
+
 def exporter_names() -> list[str]:
     """Return the exporters that the environment names; an endpoint alone means ``otlp``."""
     names = TRACES.named() or (["otlp"] if TRACES.has_endpoint() else [])
@@ -146,6 +153,10 @@ class KernelIdGenerator(RandomIdGenerator):
     def generate_trace_id(self) -> int:
         """Return 128 random bits, not all of them 0."""
         return int.from_bytes(os.urandom(16), "big") or self.generate_trace_id()
+
+
+class LocalTracerProvider(TracerProvider):
+    """The SDK's provider where no exporter is named: its spans have ids and go nowhere."""
 
 
 class BoundedTracerProvider(TracerProvider):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
 
-__all__ = ["HIDDEN_NAMES", "MASK", "Redaction", "mask_patterns", "mask_strings"]
+__all__ = ["HIDDEN_NAMES", "MASK", "Redaction", "mask_patterns", "mask_repr", "mask_strings"]
 
 MASK = "REDACTED"
 
@@ -45,10 +46,15 @@ HIDDEN_NAMES = (
 MAX_KEY_LENGTH = 256
 MAX_CACHED_KEYS = 1024
 MAX_DEPTH = 32
+MAX_VALUES = 300_000
+"""More than fit into a log record of 256 KiB, so that it says that it is truncated."""
 
 _PARTS = re.compile(r"[^\W_]+")
 _CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[a-z])")
 
+
+HEADERS_MODULE = "werkzeug.datastructures.headers"
+"""Its classes are no dicts, and ``annotate(headers=request.headers)`` is soon written."""
 
 URL_HEADERS = frozenset({"content-location", "location", "referer"})
 """Headers that hold a URL (RFC 9110)."""
@@ -84,7 +90,7 @@ class Redaction:
         return self._hides(key[:MAX_KEY_LENGTH])
 
     def mask_query(self, query: str) -> str:
-        """Return the query string with the values of hidden keys masked, and every other byte as it was."""
+        """Return the query string with hidden and encoded credentials masked, and every other byte as it was."""
         if "=" not in query:
             return query
         return "&".join([self._mask_pair(pair) for pair in query.split("&")])
@@ -105,39 +111,62 @@ class Redaction:
         return address + mark + self.mask_query(query)
 
     def mask_mapping(self, mapping: dict[Any, Any]) -> dict[Any, Any]:
-        """Return a copy masked at any depth of dicts, lists and tuples; ``mapping`` itself is left alone.
+        """Return a copy masked at any depth of dicts, lists, tuples and headers, by key and by pattern.
 
-        What contains itself, or lies deeper than 32 levels, is replaced by the mask.
+        What contains itself, lies deeper than 32 levels or comes after 300 000 values is replaced by the mask. A string
+        is kept as far as any output writes it.
         """
-        masked: dict[Any, Any] = self._masked(mapping, MAX_DEPTH, {})
+        masked: dict[Any, Any] = _MaskedCopy(self.hides).of(mapping, MAX_DEPTH)
         return masked
 
     def _mask_pair(self, pair: str) -> str:
-        key, equals, _ = pair.partition("=")
-        return f"{key}={MASK}" if equals and self.hides(key) else pair
+        key, equals, value = pair.partition("=")
+        if not equals:
+            return pair
+        if self.hides(key):
+            return f"{key}={MASK}"
+        if "%" in value or "+" in value:
+            # Encoded, a credential has another shape.
+            decoded = unquote_plus(value)
+            if mask_patterns(decoded) != decoded:
+                return f"{key}={MASK}"
+        return pair
 
-    def _masked(self, value: Any, depth: int, seen: dict[int, Any]) -> Any:
-        # Each container is copied once: shared ones cannot make the work explode, and one met inside itself is still
-        # in the making, so the mask stands for it.
-        if not isinstance(value, (dict, list, tuple)):
+
+class _MaskedCopy:
+    """Makes one copy, in bounded time: what is shared is copied wherever it appears, and could come to billions.
+
+    Built-in methods are called on their class: a subclass may do anything.
+    """
+
+    def __init__(self, hides: Callable[[str], bool]) -> None:
+        self._hides = hides
+        self._room = MAX_VALUES
+        self._inside: set[int] = set()
+
+    def of(self, value: Any, depth: int) -> Any:
+        self._room -= 1
+        if isinstance(value, str):
+            return mask_patterns(str.__getitem__(value, slice(MAX_LOOKED_AT)))
+        if type(value).__module__ == HEADERS_MODULE:
+            value = dict(value.items())
+        elif not isinstance(value, (dict, list, tuple)):
             return value
-        if depth == 0:
+        if depth == 0 or self._room < 0 or id(value) in self._inside:
             return MASK
-        if id(value) in seen:
-            return seen[id(value)]
-        seen[id(value)] = MASK
+        self._inside.add(id(value))
         copy: Any
         if isinstance(value, dict):
-            copy = {
-                key: MASK if isinstance(key, str) and self.hides(key) else self._masked(item, depth - 1, seen)
-                for key, item in value.items()
-            }
+            copy = {key: self._of_item(key, item, depth - 1) for key, item in dict.items(value)}
+        elif isinstance(value, list):
+            copy = [self.of(item, depth - 1) for item in list.__iter__(value)]
         else:
-            copy = [self._masked(item, depth - 1, seen) for item in value]
-            if isinstance(value, tuple):
-                copy = tuple(copy)
-        seen[id(value)] = copy
+            copy = tuple(self.of(item, depth - 1) for item in tuple.__iter__(value))
+        self._inside.remove(id(value))
         return copy
+
+    def _of_item(self, key: Any, item: Any, depth: int) -> Any:
+        return MASK if isinstance(key, str) and self._hides(str.__str__(key)) else self.of(item, depth)
 
 
 def _spaced(key: str) -> str:
@@ -210,6 +239,28 @@ def _mask_card(match: re.Match[str]) -> str:
     return MASK if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 else match[0]
 
 
+# A key, what stands between it and its value in a repr, and the value: password='x', 'Cookie': 'x', ('Cookie', 'x').
+_PAIR = re.compile(
+    r"""(?<![\w-])([\w-]{1,64})(['"]?\s?[=:,]\s?)('[^']*'|"[^"]*"|[^\s,)}\]]+)""",
+)
+
+
+def mask_repr(text: str) -> str:
+    """Return the ``repr`` of an object of no known kind, masked by pattern, and by key where it looks like a pair.
+
+    The names are the built-in ones. The time is linear in the length of the text, of which 16 Ki characters are kept.
+    """
+    return _PAIR.sub(_mask_pair_of_repr, mask_patterns(text[:MAX_LOOKED_AT]))
+
+
+def _mask_pair_of_repr(match: re.Match[str]) -> str:
+    key, between, value = match.groups()
+    return f"{key}{between}{MASK}" if MASK not in value and _built_in.hides(key) else match[0]
+
+
+_built_in = Redaction()
+
+
 def mask_strings(value: Any) -> Any:
     """Return a copy with what looks like a credential masked in every string, at any depth of dicts, lists and tuples.
 
@@ -217,7 +268,7 @@ def mask_strings(value: Any) -> Any:
     """
     kind = type(value)
     if issubclass(kind, str):
-        return mask_patterns(value[:MAX_LOOKED_AT])
+        return mask_patterns(str.__getitem__(value, slice(MAX_LOOKED_AT)))
     if issubclass(kind, dict):
         return {key: mask_strings(item) for key, item in value.items()}
     if kind is list or kind is tuple:

@@ -13,6 +13,7 @@ import orjson
 from structlog.dev import ConsoleRenderer
 from structlog.dev import plain_traceback
 
+from .ecs import in_ecs
 from .safe_copy import MAX_FIELD_BYTES
 from .safe_copy import OPTIONS
 from .safe_copy import pass_on
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     EventDict = dict[str, Any]
 
-__all__ = ["make_renderer", "timestamp_of", "to_console_line", "to_json_line"]
+__all__ = ["make_renderer", "timestamp_of", "to_console_line", "to_ecs_line", "to_json_line"]
 
 LINE = OPTIONS | orjson.OPT_APPEND_NEWLINE
 
@@ -73,7 +74,7 @@ def to_console_line(event_dict: EventDict, *, colors: bool = False) -> bytes:
         "event": _printable(str(fields.pop("event", ""))),
     }
     if _is_request(fields):
-        shown["event"] += _printable(_request_columns(fields))
+        shown["event"] = _request_columns(shown["event"], fields, colors=colors)
     elif "trace_id" in fields:
         fields["trace"] = str(fields["trace_id"])[:SHORT_ID]
     shown |= {
@@ -89,17 +90,23 @@ def to_console_line(event_dict: EventDict, *, colors: bool = False) -> bytes:
     return f"{_console(colors)(None, '', shown)}\n".encode()
 
 
-def make_renderer(log_format: str, stream: LogStream) -> Callable[[EventDict], bytes]:
+def make_renderer(log_format: str, stream: LogStream, log_schema: str = "otel") -> Callable[[EventDict], bytes]:
     """Return what makes lines for ``stream``.
 
     Args:
         log_format: ``json``, ``console`` or ``auto``: console on a terminal, JSON elsewhere.
         stream: Asked once whether it is a terminal; colours need one, and no ``NO_COLOR`` (https://no-color.org).
+        log_schema: The names of the fields in JSON, ``otel`` or ``ecs``.
     """
     is_terminal = stream.is_terminal
     if log_format == "console" or (log_format == "auto" and is_terminal):
         return partial(to_console_line, colors=is_terminal and not os.environ.get("NO_COLOR"))
-    return to_json_line
+    return to_ecs_line if log_schema == "ecs" else to_json_line
+
+
+def to_ecs_line(event_dict: EventDict) -> bytes:
+    """Return the record as :func:`to_json_line` does, under the names of the Elastic Common Schema and in its units."""
+    return to_json_line(in_ecs(event_dict))
 
 
 def timestamp_of(unix_ns: int) -> str:
@@ -122,6 +129,11 @@ ELSEWHERE = (
 )
 """Left out of a request's line: its JSON has them."""
 
+STATUS_COLOURS = {"1": "32", "2": "32", "3": "36", "4": "33"}
+"""By the first digit: green, cyan, yellow; red for any other, and where no status was sent (ECMA-48, SGR)."""
+
+RED = "31"
+
 IN_TRACEBACK = ("exception.type", "exception.message")
 
 
@@ -129,14 +141,26 @@ def _is_request(fields: EventDict) -> bool:
     return isinstance(fields.get("duration_seconds"), float) and "http.request.method" in fields
 
 
-def _request_columns(fields: EventDict) -> str:
-    """Take the columns of a request out of ``fields``."""
+def _request_columns(event: str, fields: EventDict, *, colors: bool) -> str:
+    """Take the columns of a request out of ``fields``; the event is named where it is not the end of a request."""
     path = fields.get("url.path", "")
     method, route, status, duration_seconds = (fields.pop(key, None) for key in IN_COLUMNS)
     for key in ELSEWHERE:
         fields.pop(key, None)
     trace = str(fields.get("trace_id", ""))[:SHORT_ID]
-    return f" {method!s:<7} {route or path!s:<32} {status or '-'!s:>3} {duration_seconds * 1000:>9.1f} ms {trace}"
+    columns = (
+        _printable(f"{method!s:<7} {route or path!s:<32} "),
+        _status_text(status, colors=colors),
+        _printable(f" {duration_seconds * 1000:>9.1f} ms {trace:<{SHORT_ID}}"),
+        "" if event == "request_finished" else f" {event}",
+    )
+    return "".join(columns).rstrip()
+
+
+def _status_text(status: Any, *, colors: bool) -> str:
+    text = _printable(f"{status or '-'!s:>3}")
+    # Bold again after it, as structlog writes the whole event.
+    return f"\033[{STATUS_COLOURS.get(text[:1], RED)}m{text}\033[0;1m" if colors else text
 
 
 def _exception_text(exception: Any) -> str:

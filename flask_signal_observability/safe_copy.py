@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from .redaction import mask_repr
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -111,8 +113,8 @@ class SafeCopy:
 
 
 def plain(value: object) -> str:
-    """Return what stands for ``value`` in JSON: orjson's ``default``."""
-    return value.isoformat() if isinstance(value, (date, time)) else repr(value)
+    """Return what stands for ``value`` in JSON, masked as nobody could before: orjson's ``default``."""
+    return value.isoformat() if isinstance(value, (date, time)) else mask_repr(repr(value))
 
 
 class _Shell:
@@ -125,7 +127,7 @@ class _Shell:
 
 
 def _repr_in(shell: _Shell) -> str:
-    return repr(shell.value).encode("utf-8", "backslashreplace").decode()
+    return mask_repr(repr(shell.value)).encode("utf-8", "backslashreplace").decode()
 
 
 def _safe_repr(value: object) -> str:

@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import re
+import sys
 from collections.abc import Callable
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -37,6 +38,7 @@ __all__ = [
     "Level",
     "Matching",
     "Names",
+    "Number",
     "OrNone",
     "Shared",
     "Stream",
@@ -134,6 +136,26 @@ class Integer(Kind[int]):
     def from_text(self, text: str) -> int:
         with contextlib.suppress(ValueError):
             return self.check(int(text))
+        return self.check(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Number(Kind[float]):
+    """A number between two bounds, both included."""
+
+    minimum: float
+    maximum: float = math.inf
+
+    def check(self, value: Any) -> float:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and self.minimum <= value <= min(self.maximum, sys.float_info.max):
+            return float(value)
+        upper = "up" if self.maximum == math.inf else f"to {self.maximum:g}"
+        raise ValueError(f"give a number from {self.minimum:g} {upper}")
+
+    def from_text(self, text: str) -> float:
+        with contextlib.suppress(ValueError):
+            return self.check(float(text))
         return self.check(text)
 
 
@@ -254,12 +276,10 @@ class Shared(Kind[str]):
 
 
 class Stream(Kind["str | TextStream"]):
-    """``stdout``, ``stderr``, the path of a file, or an open text stream."""
+    """``stdout``, ``stderr``, ``otlp``, the path of a file, or an open text stream."""
 
     def check(self, value: Any) -> str | TextStream:
-        remedy = "give 'stdout', 'stderr', the path of a file or an open text stream"
-        if value == "otlp":
-            raise ValueError(f"sending logs over OTLP is not available yet; {remedy}")
+        remedy = "give 'stdout', 'stderr', 'otlp', the path of a file or an open text stream"
         if isinstance(value, (io.RawIOBase, io.BufferedIOBase)):
             raise ValueError("it takes bytes; open it in text mode")  # noqa: TRY004
         if hasattr(value, "write"):

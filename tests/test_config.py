@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import math
 import operator
 import subprocess
 import sys
@@ -42,7 +43,10 @@ IMPOSSIBLE = {
     "redact": [(("",), "empty"), (b"card", "tuple of strings")],
     "log_level": [("LOUD", "'WARNING'"), (15, "'WARNING'"), (True, "'WARNING'"), (0, "'WARNING'")],
     "log_format": [("xml", "'auto', 'json', 'console'"), (None, "'json'")],
-    "log_stream": [("otlp", "not available yet"), ("", "'stdout'"), (None, "'stderr'"), (io.BytesIO(), "text mode")],
+    "log_schema": [("elastic", "'otel', 'ecs'"), (None, "'ecs'")],
+    "log_sample_rate": [(value, "from 0 to 1") for value in (-0.1, 1.1, True, "0.5", None, math.nan, math.inf)],
+    "slow_request_seconds": [(value, "from 0 up") for value in (-1, True, "1", None, math.nan, math.inf)],
+    "log_stream": [("", "'stdout'"), (None, "'stderr'"), (io.BytesIO(), "text mode")],
     "metrics_path": [
         (path, "such as /metrics") for path in ("metrics", "/", "/m/", "/m?a=1", "/m#a", "/a b", "//m", 7)
     ],
@@ -413,7 +417,10 @@ WRITABLE = {
     "redact": st.lists(WORDS, unique=True).map(tuple),
     "log_level": st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),
     "log_format": st.sampled_from(["auto", "json", "console"]),
-    "log_stream": st.sampled_from(["stdout", "stderr"]) | WORDS.filter(lambda path: path != "otlp"),
+    "log_stream": st.sampled_from(["stdout", "stderr", "otlp"]) | WORDS,
+    "log_schema": st.sampled_from(["otel", "ecs"]),
+    "log_sample_rate": st.floats(0, 1),
+    "slow_request_seconds": st.floats(0, allow_infinity=False),
     "metrics_path": st.none() | st.lists(st.text("az09._-~", min_size=1).map("/{}".format), min_size=1).map("".join),
     "metrics_access": st.sampled_from(["private", "open"])
     | WORDS.map("token:{}".format)

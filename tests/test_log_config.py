@@ -37,6 +37,7 @@ def restored():
         logger.handlers[:] = handlers
         logger.setLevel(level)
         logger.propagate = propagate
+    logging.captureWarnings(capture=False)
     structlog.reset_defaults()
 
 
@@ -245,6 +246,83 @@ def test_gunicorns_lines_are_records(stream, capsys):
     server.access_log.info("GET / 200")
     assert [record["logger"] for record in records(stream)] == ["gunicorn.error", "gunicorn.access"]
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_access_line_of_gunicorns_is_a_record_with_fields(stream):
+    from gunicorn.glogging import SafeAtoms
+
+    configure_logging(stream=stream)
+    atoms = {
+        "h": "203.0.113.7",
+        "m": "GET",
+        "U": "/a",
+        "s": "200",
+        "B": 5,
+        "L": "0.5",
+        "a": "-",
+        "{x-request-id}o": "r",
+    }
+    log = logging.getLogger("gunicorn.access")
+    log.setLevel("INFO")
+    log.info('%(h)s "%(m)s %(U)s?token=x" %(s)s', SafeAtoms(atoms))
+    record = only(stream)
+    assert (record["event"], record["request_id"], record["duration_seconds"]) == ("request_served", "r", 0.5)
+    assert (record["http.response.status_code"], record["http.response.body.size"]) == (200, 5)
+    assert "user_agent.original" not in record
+    assert "token" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("category", [DeprecationWarning, UserWarning])
+def test_a_warning_is_a_record(stream, category, bare_the_root):
+    bare_the_root()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        configure_logging(stream=stream)
+        warnings.warn("old way", category, stacklevel=1)
+        logging.captureWarnings(capture=False)
+    record = only(stream)
+    assert (record["level"], record["logger"]) == ("warning", "py.warnings")
+    assert record["event"].endswith(f"{category.__name__}: old way")
+    assert "\n" not in record["event"]
+
+
+def test_a_record_of_a_request_names_the_service_of_its_app(observe, stream):
+    observed = observe(service_name="observed")
+    configure_logging(stream=stream)
+    chained = []
+
+    @observed.app.get("/")
+    def home():
+        chained.append(add_request_context(None, "info", {"service": "own"}))
+        logging.getLogger("shop").warning("x")
+        return ""
+
+    observed.client().get("/")
+    logging.getLogger("shop").warning("outside")
+    assert [record["service"] for record in records(stream)] == ["observed", "unknown_service"]
+    assert chained[0]["service"] == "observed"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_traceback_of_an_error_is_in_a_stream_once(observe, stream, together):
+    observed = observe(log_stream=stream) if together else observe()
+    configure_logging(observed.app, stream=stream)
+    observed.app.add_url_rule("/", view_func=lambda: 1 / 0)
+    observed.client().get("/")
+    told = [record for record in records(stream) if "exception" in record]
+    assert [record["event"] for record in told] == (["exception"] if together else ["Exception on / [GET]"])
+    (of_flask,) = [record for record in records(stream) if record.get("logger") == "shop"]
+    assert of_flask.get("exception.type") == ("ZeroDivisionError" if together else None)
+
+
+def test_the_elastic_schema_holds_for_every_line(stream):
+    app = Flask("shop")
+    app.config["OBSERVABILITY_LOG_SCHEMA"] = "ecs"
+    configure_logging(app, stream=stream)
+    log_exception(logging.getLogger("shop"))
+    record = only(stream)
+    assert (record["message"], record["log.logger"], record["service.name"]) == ("failed", "shop", "shop")
+    assert "ValueError: no stock" in record["error.stack_trace"]
 
 
 def test_a_line_in_a_request_carries_its_ids(observe, stream):

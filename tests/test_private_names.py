@@ -81,3 +81,24 @@ def own_names() -> set[str]:
 def test_private_names_of_others_are_held_in_a_few_rooms(room: Path) -> None:
     held = foreign_private_names(room)
     assert bool(held) == (str(room.relative_to(PACKAGE)) in HOLDERS), held
+
+
+PRIVATE_MODULES = {"otlp_logs.py": "the SDK's side of logs, which is not stable yet"}
+"""The rooms that import private modules of a library; a test of each room watches what is used of them."""
+
+
+def foreign_private_modules(room: Path) -> set[str]:
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(room.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            imported.update(f"{node.module}.{alias.name}" for alias in node.names)
+    # _typeshed is the type checkers', and private to nobody.
+    return {name for name in imported if re.search(r"(^|\.)_[a-z]", name) and not name.startswith("_typeshed")}
+
+
+@pytest.mark.parametrize("room", rooms(), ids=lambda room: str(room.relative_to(PACKAGE)))
+def test_private_modules_of_others_are_imported_in_one_room(room: Path) -> None:
+    imported = foreign_private_modules(room)
+    assert bool(imported) == (str(room.relative_to(PACKAGE)) in PRIVATE_MODULES), imported

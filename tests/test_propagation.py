@@ -122,7 +122,7 @@ def test_a_carried_thread_annotates_and_logs_as_its_request(
 
     observed.app.add_url_rule("/", view_func=view)
     fetch(observed)
-    ids = {key: observed.record[key] for key in ("request_id", "trace_id", "span_id")}
+    ids = {key: observed.record[key] for key in ("request_id", "trace_id", "span_id", "service")}
     (here,) = (one for one in observed.spans if one.name == "here")
     assert logged == [ids, {**ids, "span_id": trace.format_span_id(here.context.span_id)}]
     assert observed.record["tenant"] == observed.server_span.attributes["tenant"] == "acme"

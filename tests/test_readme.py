@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -71,6 +72,37 @@ def test_the_first_program_leaves_the_lines_that_the_readme_shows(printed: tuple
         for line in (printed[1] / name).read_text().splitlines()
     ]
     assert shown == [written[0], written[-1]]
+
+
+LOGS = """
+client = app.test_client()
+client.get("/orders/7")
+"""
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_the_program_about_logs_leaves_lines_with_the_ids_of_their_request(tmp_path: Path, log_format: str) -> None:
+    (program,) = re.findall(r"```python\n(import logging.*?)```", README, re.DOTALL)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OBSERVABILITY_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program + LOGS],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**environ, "OBSERVABILITY_LOG_FORMAT": log_format},
+        timeout=60,
+    )
+    if log_format == "json":
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [record.get("logger") for record in records] == ["shop.orders", "shop.stock", "py.warnings", None]
+        assert len({(record["request_id"], record["trace_id"], record["service"]) for record in records}) == 1
+        return
+    written = [line for line in done.stdout.splitlines() if "py.warnings" not in line]
+    changing = re.compile(r"^\S+| {6,}\d+\.\d ms|[0-9a-f]{8}$")
+    lines = re.findall(r"^10:09:00.*7e981054$", README, re.MULTILINE)
+    assert len(written) == 3
+    assert [changing.sub("", line) for line in written] == [changing.sub("", line) for line in lines]
 
 
 def test_every_setting_is_in_the_readme() -> None:

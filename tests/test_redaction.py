@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 import time
+import types
 from typing import Any
 
 import pytest
@@ -9,11 +12,14 @@ from hypothesis import example
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
+from werkzeug.datastructures import Headers
 
 from flask_signal_observability.redaction import HIDDEN_NAMES
 from flask_signal_observability.redaction import mask_patterns
+from flask_signal_observability.redaction import mask_repr
 from flask_signal_observability.redaction import MAX_CACHED_KEYS
 from flask_signal_observability.redaction import Redaction
+from flask_signal_observability.rendering import to_json_line
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 
@@ -159,6 +165,72 @@ def test_what_lies_too_deep_is_masked_whole() -> None:
     assert "secret" not in repr(Redaction().mask_mapping({"a": deep}))
 
 
+def test_what_is_shared_without_end_is_masked_in_bounded_time_and_rendered_too() -> None:
+    laughs: Any = {"token": "s3cret"}
+    for _ in range(25):
+        laughs = [laughs] * 10
+    masked = Redaction().mask_mapping({"a": laughs})
+    line = to_json_line(masked)
+    assert b"s3cret" not in line
+    assert json.loads(line)["truncated"] is True
+
+
+def test_strings_in_a_mapping_are_masked_by_pattern_too() -> None:
+    payload = {"a": ["Bearer s3cret-1", ("Bearer s3cret-2", {"b": "Bearer s3cret-3"})]}
+    assert "s3cret" not in repr(Redaction().mask_mapping(payload))
+
+
+class Hostile(dict[Any, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+    __iter__ = keys = values = items
+
+
+class HostileText(str):
+    def __getitem__(self, key: Any) -> Any:
+        raise RuntimeError("no items")
+
+    __str__ = lower = __contains__ = __getitem__  # type: ignore[assignment]
+
+
+def test_a_subclass_that_raises_is_masked_all_the_same() -> None:
+    payload = {"a": Hostile(token="s3cret", b=1), HostileText("token"): "s3cret", "c": HostileText("Bearer s3cret")}
+    masked = Redaction().mask_mapping(payload)
+    assert masked["a"] == {"token": "REDACTED", "b": 1}
+    assert "s3cret" not in repr(list(masked.values()))
+
+
+@dataclasses.dataclass
+class Account:
+    name: str
+    password: str
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Account("alice", "s3cret"),
+        Headers([("Cookie", "session=s3cret; a=1"), ("X-Api-Key", "s3cret")]),
+        {"Bearer s3cret-1"},
+        b"https://alice:s3cret@shop/",
+        types.SimpleNamespace(token="s3cret", n=1),
+        types.MappingProxyType({"client_secret": "s3cret"}),
+        LookupError("password='s3cret'"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_secret_in_an_object_is_masked_in_its_repr(value: object) -> None:
+    line = to_json_line(Redaction().mask_mapping({"value": value}))
+    assert b"REDACTED" in line
+    assert b"s3cret" not in line
+
+
+@pytest.mark.parametrize("text", ["Point(x=1, y=2)", "{1, 2}", "Decimal('1.10')", "<Order 7: design=3>", "a: b, c = d"])
+def test_a_repr_without_secrets_stays_as_it_is(text: str) -> None:
+    assert mask_repr(text) == text
+
+
 @pytest.mark.parametrize(
     ("text", "masked"),
     [
@@ -265,3 +337,28 @@ def test_the_time_is_linear_in_the_text(fragments: list[str]) -> None:
     started = time.thread_time()
     mask_patterns(text)
     assert time.thread_time() - started < 2  # 0.1 s here; a quadratic pattern takes minutes
+
+
+HOSTILE = [
+    "4111 ",
+    "4111-1111-1111-111-",
+    "bearer ",
+    "basic\t\t\t\t\t\t\t\t\t",
+    "authorization: bearer ",
+    "eyJabcdefgh..",
+    "://a:b",
+    "://a:@",
+    "eyJabcdefgh.a.",
+    "a='",
+    '"a"=',
+    "password=",
+]
+
+
+@pytest.mark.parametrize("fragment", HOSTILE)
+def test_a_megabyte_of_hostile_text_is_masked_in_less_than_a_moment(fragment: str) -> None:
+    text = fragment * (1_000_000 // len(fragment))
+    started = time.thread_time()
+    mask_patterns(text)
+    mask_repr(text)
+    assert time.thread_time() - started < 5  # 0.4 s at most here; a quadratic pattern takes hours

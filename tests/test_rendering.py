@@ -440,7 +440,6 @@ def test_a_request_is_one_line_of_columns():
         "10:09:00.123Z",
         "[warning",
         "]",
-        "request_finished",
         "GET",
         "/items/<int:id>",
         "404",
@@ -463,7 +462,7 @@ def test_a_request_without_a_route_shows_its_path():
 
 def test_a_request_without_a_status_has_a_dash():
     aborted = {key: value for key, value in REQUEST.items() if key != "http.response.status_code"}
-    assert console({**aborted, "error.type": "SystemExit"}).split()[6] == "-"
+    assert console({**aborted, "error.type": "SystemExit"}).split()[5] == "-"
 
 
 def test_a_record_of_the_apps_own_with_the_same_name_is_shown_as_it_is():
@@ -481,6 +480,17 @@ def test_any_other_event_is_its_name_and_its_fields():
         {"timestamp": REQUEST["timestamp"], "level": "info", "event": "paid", "amount": 5, "trace_id": "ab" * 16}
     )
     assert line.split() == ["10:09:00.123Z", "[info", "]", "paid", "amount=5", "trace=abababab"]
+
+
+def test_a_request_that_starts_is_told_from_one_that_ends():
+    assert "request_started" in console({**REQUEST, "event": "request_started"})
+    assert "request_finished" not in console(REQUEST)
+
+
+@pytest.mark.parametrize(("status", "colour"), [(200, 32), (304, 36), (404, 33), (500, 31), (None, 31)])
+def test_a_status_has_the_colour_of_its_class(status, colour):
+    line = console({**REQUEST, "http.response.status_code": status}, colors=True)
+    assert f"\x1b[{colour}m{status or '  -'}\x1b[0;1m" in line
 
 
 def test_colours_only_on_request():

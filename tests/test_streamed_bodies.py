@@ -131,7 +131,8 @@ def test_what_a_generator_logs_belongs_to_the_request(observed: Observed) -> Non
         logged.append(add_request_context(None, "info", {}))
 
     list(streaming(observed, chunks))
-    assert logged == [{key: observed.record[key] for key in ("request_id", "trace_id", "span_id")}] * 4
+    ids = ("request_id", "trace_id", "span_id", "service")
+    assert logged == [{key: observed.record[key] for key in ids}] * 4
 
 
 def test_a_span_held_open_across_chunks_has_what_is_made_in_between_below_it(

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 
 from structlog.tracebacks import safe_str
 
+from ..log_output import open_output
+from ..log_sampling import LogSampling
 from ..record import error_type_of
 from ..record import Sink
 from ..redaction import mask_strings
 from ..redaction import Redaction
-from ..rendering import make_renderer
 from ..rendering import timestamp_of
-from ..streams import LogStream
+from ..rendering import to_json_line
+from ..request_line import RequestLines
 from ..tracebacks import exception_dicts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config import Config
     from ..record import EventRecord
     from ..record import RequestRecord
@@ -50,25 +54,32 @@ class LogsSink(Sink):
     Nothing is built for a level that is off. Safe to use from several threads.
 
     Args:
-        config: ``service_name``, ``log_level``, ``log_format``, ``log_stream``, ``exception_message`` and ``redact``
-            are read.
+        config: ``service_name``, ``log_*``, ``slow_request_seconds``, ``exception_message`` and ``redact`` are read.
+        dropped: Is told the reason and the number of records that no collector will see.
+        follows_traces: Whether the flag of a sampled trace means that somebody will see it.
     """
 
     name = "logs"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, *, dropped: Callable[[str, int], None] | None = None, follows_traces: bool = True
+    ) -> None:
         self._service = config.service_name
         self._exception_message = config.exception_message
         self._redaction = Redaction(config.redact)
-        self._stream = LogStream(config.log_stream)
-        self._render = make_renderer(config.log_format, self._stream)
+        self._stream, self._render = open_output(config, dropped)
+        self._write_line = self._stream.write
+        self._lines = RequestLines(config.service_name) if self._render is to_json_line else None
         self._least: int = getattr(logging, config.log_level)
+        self._sampling = LogSampling(config.log_sample_rate, config.slow_request_seconds, follows_traces=follows_traces)
+        # From here on a record is written without a look at the sampling.
+        self._certain = self._least if config.log_sample_rate == 1 else max(self._least, logging.ERROR)
         if self._least > logging.DEBUG:
             self.skips = frozenset({"start"})
 
     def start(self, record: RequestRecord) -> None:
         """Write ``request_started`` (debug)."""
-        if self._least <= logging.DEBUG:
+        if self._keeps_debug(record):
             self._write(self._request(record, record.started_unix_ns, "debug", "request_started"), record)
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
@@ -81,10 +92,10 @@ class LogsSink(Sink):
             line["event"] = "exception"
             line["handled"] = True
             self._add_exception(line, event.error)
-        elif event.name == "template_rendered" and self._least <= logging.DEBUG:
+        elif event.name == "template_rendered" and self._keeps_debug(record):
             line = self._line(event, record, "debug")
             _add_render(line, event)
-        elif event.name == "message_flashed" and self._least <= logging.DEBUG:
+        elif event.name == "message_flashed" and self._keeps_debug(record):
             line = self._line(event, record, "debug")
             line["category"] = event.fields.get("category")
         elif event.name == "worker_started" and self._least <= logging.INFO:
@@ -103,8 +114,18 @@ class LogsSink(Sink):
             rank, level = logging.WARNING, "warning"
         else:
             rank, level = logging.INFO, "info"
-        if rank >= self._least:
-            self._write(self._request(record, record.ended_unix_ns, level, "request_finished"), record)
+        if rank >= self._certain or (rank >= self._least and self._sampling.keeps(record)):
+            line = None if self._lines is None else self._lines.of(record, level)
+            if line is not None:
+                self._write_line(line)
+            else:
+                self._write(self._request(record, record.ended_unix_ns, level, "request_finished"), record)
+
+    def _keeps_debug(self, record: RequestRecord | None) -> bool:
+        """Tell whether a debug record is written; nobody knows yet how its request will end."""
+        return self._least <= logging.DEBUG and (
+            self._certain <= logging.DEBUG or record is None or self._sampling.keeps(record)
+        )
 
     def close(self) -> None:
         """Close the log file, where there is one; a later record opens it again."""
@@ -113,7 +134,7 @@ class LogsSink(Sink):
     def _write(self, line: Line, record: RequestRecord | None) -> None:
         if record is not None and record.annotations:
             # A copy first: another thread of the request may annotate, too.
-            for key, value in mask_strings(self._redaction.mask_mapping(dict(record.annotations))).items():
+            for key, value in self._redaction.mask_mapping(dict(record.annotations)).items():
                 if key not in OWN_KEYS:
                     line[key] = value
         self._stream.write(self._render(line))

@@ -21,7 +21,7 @@ from ..providers import flush
 from ..record import error_type_of
 from ..record import Sink
 from ..redaction import mask_patterns
-from ..redaction import mask_strings
+from ..redaction import mask_repr
 from ..text import utf8
 from .request_span import RequestSpan
 from .server_span import make_starter
@@ -253,7 +253,7 @@ class TracingSink(Sink):
     def _annotations(self, annotations: Mapping[str, Any], own: set[str]) -> Attributes:
         return {
             key: self._guard.call(NAME, "annotate", attribute, value, default="<unprintable>")
-            for key, value in mask_strings(self._redaction.mask_mapping(dict(annotations))).items()
+            for key, value in self._redaction.mask_mapping(dict(annotations)).items()
             if key not in own
         }
 
@@ -374,4 +374,4 @@ def attribute(value: Any) -> AttributeValue:
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return [utf8(item) for item in value]
-    return utf8(mask_patterns(str(value)))
+    return utf8(mask_repr(str(value)))

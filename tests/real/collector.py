@@ -44,6 +44,11 @@ class Collector:
     def spans(self) -> list[Span]:
         return parse_spans(self._program.output)
 
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return self._program.output
+
     def wait_for(self, predicate: Callable[[list[Span]], bool], timeout: float = 15.0) -> list[Span]:
         """Return the spans once ``predicate`` is true of them and the collector has stopped printing."""
 
@@ -60,8 +65,11 @@ class Collector:
 
 
 @contextlib.contextmanager
-def collecting(directory: Path, *, forward_to: str | None = None) -> Iterator[Collector]:
-    """Run a collector with OTLP/HTTP on a free port, which hands everything on where it is told to."""
+def collecting(directory: Path, *, printed: str = "traces", forward_to: str | None = None) -> Iterator[Collector]:
+    """Run a collector with OTLP/HTTP on a free port, which prints this of what it is sent.
+
+    It hands everything on where it is told to.
+    """
     exporter: tuple[str, ...] = ("blackhole",)
     if forward_to is not None:
         exporter = ("otlp", "--otlp-exporter-protocol", "http", "--otlp-exporter-endpoint", forward_to)
@@ -71,7 +79,7 @@ def collecting(directory: Path, *, forward_to: str | None = None) -> Iterator[Co
         agent,
         "start",
         *("--otlp-http-endpoint", f"127.0.0.1:{http_port}", "--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
-        *("--debug-log", "traces", "--debug-log-verbosity", "detailed", "--exporter", *exporter),
+        *("--debug-log", printed, "--debug-log-verbosity", "detailed", "--exporter", *exporter),
         *("--pid-file", directory / "collector.pid"),
     ]
     with running(command, name="collector", directory=directory, ready=lambda: answers(http_port, "/")) as program:

@@ -1,0 +1,42 @@
+"""Gunicorn's own log as records: ``gunicorn --logger-class flask_signal_observability.gunicorn.Logger app:app``.
+
+https://docs.gunicorn.org/en/stable/settings.html#logger-class
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gunicorn import glogging  # type: ignore[import-untyped]
+
+from .config import Config
+from .log_formatter import make_formatter
+from .rendering import make_renderer
+from .streams import LogStream
+
+__all__ = ["Logger"]
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]
+    """Gunicorn's logger, whose error and access log are records, in the master as in the workers.
+
+    They go where gunicorn's settings say. An access log, off as ever unless ``--access-logfile`` asks for it, tells of
+    each request what ``request_finished`` does, but for the app's part. The form is ``OBSERVABILITY_LOG_FORMAT``'s, the
+    service ``OTEL_SERVICE_NAME``, else gunicorn's name of the process. A logging configuration of one's own stays as it
+    is.
+
+    Raises:
+        ConfigurationError: A value in the environment cannot work.
+    """
+
+    def setup(self, cfg: Any) -> None:
+        """Set the logs up; gunicorn calls it at the start, and again when it reads its configuration anew."""
+        super().setup(cfg)
+        if cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json:
+            return
+        config = Config.resolve(cfg.proc_name, {}, {})
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            if isinstance(handler, logging.StreamHandler):  # syslog's is none
+                render = make_renderer(config.log_format, LogStream(handler.stream), config.log_schema)
+                handler.setFormatter(make_formatter(config, render))

@@ -1,0 +1,150 @@
+"""The standard library's and structlog's records as lines like those of a request. Needs neither Flask nor the SDK."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+from typing import TYPE_CHECKING
+
+import structlog
+from opentelemetry import trace
+
+from .record import current_record
+from .record import error_type_of
+from .redaction import mask_strings
+from .redaction import Redaction
+from .rendering import timestamp_of
+from .tracebacks import exception_dicts
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+    from collections.abc import Mapping
+    from collections.abc import MutableMapping
+
+    from .config import Config
+
+    EventDict = MutableMapping[str, Any]
+
+__all__ = ["add_request_context", "make_formatter"]
+
+ACCESS_LOGGER = "gunicorn.access"
+CAPTURED_WARNINGS = "py.warnings"
+
+SET_BY_FORMATTERS = ("message", "asctime")
+"""Another handler's formatter leaves these on the record; as ``extra`` the standard library refuses them."""
+
+
+def add_request_context(logger: object, method: str, event_dict: EventDict) -> EventDict:
+    """Add ``request_id``, ``trace_id``, ``span_id`` and ``service`` of here and now: a structlog processor.
+
+    The ids of a trace are the current span's, so that a line from inside a child span names the child. What is not
+    known is left as it was, such as ``service`` outside of a request.
+    """
+    record = current_record.get()
+    context = trace.get_current_span().get_span_context()
+    if record is not None:
+        if record.request_id is not None:
+            event_dict["request_id"] = record.request_id
+        if record.pipeline is not None:
+            event_dict["service"] = record.pipeline.config.service_name
+    if context.is_valid:
+        event_dict["trace_id"] = trace.format_trace_id(context.trace_id)
+        event_dict["span_id"] = trace.format_span_id(context.span_id)
+    elif record is not None and record.trace_id is not None:
+        event_dict["trace_id"] = record.trace_id
+        event_dict["span_id"] = record.span_id
+    return event_dict
+
+
+def make_formatter(config: Config, render: Callable[[dict[str, Any]], bytes]) -> structlog.stdlib.ProcessorFormatter:
+    """Return the formatter that makes a line, without its end, of a record; from structlog or not.
+
+    Args:
+        config: ``service_name``, ``redact``, ``exception_message`` and ``request_id_header`` are read.
+        render: Makes the line.
+    """
+    redaction = Redaction(config.redact)
+    sent_id = f"{{{config.request_id_header.lower()}}}o"
+
+    def to_line(logger: object, method: str, event_dict: EventDict) -> str:
+        log_record: logging.LogRecord = event_dict.pop("_record")
+        del event_dict["_from_structlog"]
+        arguments = event_dict.pop("positional_args", None)
+        error = _error_in(event_dict.pop("exc_info", None))
+        if error is not None:
+            if _is_told(error, config):
+                event_dict["exception.type"] = error_type_of(error)
+            else:
+                event_dict["exception"] = exception_dicts(error, message=config.exception_message)
+        fields = redaction.mask_mapping(dict(event_dict))
+        line = {
+            "timestamp": timestamp_of(int(log_record.created * 1e9)),
+            "level": log_record.levelname.lower(),
+            "event": fields.pop("event", ""),
+            "service": config.service_name,
+            "logger": log_record.name,
+        }
+        if log_record.name == ACCESS_LOGGER and isinstance(arguments, dict):
+            line |= {"event": "request_served", **mask_strings(_access_fields(arguments, sent_id))}
+        elif log_record.name == CAPTURED_WARNINGS:
+            line["event"] = _without_source(str(line["event"]))
+        add_request_context(logger, method, line)
+        return render({**line, **fields, **line})[:-1].decode()
+
+    return structlog.stdlib.ProcessorFormatter(
+        processors=[to_line], foreign_pre_chain=[_add_extra], pass_foreign_args=True
+    )
+
+
+def _is_told(error: BaseException, config: Config) -> bool:
+    """Tell whether the stream has the traceback already: Flask logs an error that nobody handled, as the sink does."""
+    record = current_record.get()
+    if record is None or record.pipeline is None or not any(told is error for told in record.errors):
+        return False
+    observed: Config = record.pipeline.config
+    return observed.logs and observed.log_stream == config.log_stream
+
+
+def _without_source(warning: str) -> str:
+    """Return a warning's text without the line of source that the standard library puts below it."""
+    text = warning.rstrip("\n")
+    above, _, last = text.rpartition("\n")
+    return above if above and last.startswith("  ") else text
+
+
+def _access_fields(atoms: Mapping[str, Any], sent_id: str) -> dict[str, Any]:
+    """Return what gunicorn knows of a request, by its names for the parts of an access log's line."""
+    fields = {
+        "request_id": atoms[sent_id],
+        "http.request.method": atoms["m"],
+        "url.path": atoms["U"],
+        "http.response.status_code": int(status) if (status := str(atoms["s"])).isdecimal() else status,
+        "client.address": atoms["h"],
+        "user_agent.original": atoms["a"],
+        "http.response.body.size": atoms["B"],
+        "duration_seconds": float(atoms["L"]),
+    }
+    return {key: value for key, value in fields.items() if value not in ("-", "", None)}
+
+
+_extra = structlog.stdlib.ExtraAdder()
+
+
+def _add_extra(logger: Any, method: str, event_dict: EventDict) -> EventDict:
+    """Add what was passed as ``extra``, which may hold an ``event`` of its own: the message stays."""
+    extra = _extra(logger, method, {"_record": event_dict["_record"]})
+    for key in SET_BY_FORMATTERS:
+        extra.pop(key, None)
+    if "stack_info" in event_dict:
+        event_dict["stack"] = event_dict.pop("stack_info")  # structlog's name for it
+    return {**extra, **event_dict}
+
+
+def _error_in(exc_info: Any) -> BaseException | None:
+    """Return the exception that any form of ``exc_info`` means; ``(None, None, None)`` means none."""
+    if isinstance(exc_info, tuple) and len(exc_info) == 3:  # noqa: PLR2004
+        exc_info = exc_info[1]
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    return sys.exc_info()[1] if exc_info else None

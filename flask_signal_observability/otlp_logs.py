@@ -1,0 +1,288 @@
+"""Log records over OTLP, through OpenTelemetry's SDK: ``log_stream="otlp"``.
+
+The SDK's side of logs is not stable yet and lies in packages with an underscore; nothing else here imports them.
+https://opentelemetry.io/docs/specs/otel/logs/data-model/
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from datetime import datetime
+from importlib.metadata import entry_points
+from typing import Any
+from typing import TYPE_CHECKING
+
+import orjson
+from opentelemetry import _logs as api
+from opentelemetry import trace
+from opentelemetry.sdk import _logs as sdk
+from opentelemetry.sdk._logs import export
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import NonRecordingSpan
+from opentelemetry.trace import SpanContext
+
+from .errors import ConfigurationError
+from .shutdown import BoundedShutdown
+from .shutdown import within
+from .tracebacks import traceback_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Sequence
+
+    from .config import Config
+
+    Dropped = Callable[[str, int], None]
+    Fields = dict[str, Any]
+
+__all__ = ["OtlpStream", "open_otlp_stream"]
+
+logger = logging.getLogger("flask_signal_observability")
+
+EXPORTER_GROUP = "opentelemetry_logs_exporter"
+"""The entry point group under which OpenTelemetry's exporters register."""
+
+PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+QUEUE_VARIABLE = "OTEL_BLRP_MAX_QUEUE_SIZE"
+DEFAULT_QUEUE_SIZE = 2048
+"""The specification's, as the SDK's."""
+
+INSTEAD = "the records go to stdout instead"
+
+SEVERITIES = {
+    "debug": (api.SeverityNumber.DEBUG, "DEBUG"),
+    "info": (api.SeverityNumber.INFO, "INFO"),
+    "warning": (api.SeverityNumber.WARN, "WARN"),
+    "error": (api.SeverityNumber.ERROR, "ERROR"),
+    "critical": (api.SeverityNumber.FATAL, "FATAL"),
+}
+"""By our level: severity number and text, as the specification maps Python's."""
+
+NAMES = {"request_id": "flask.request_id"}
+"""Attributes that have another name than our key: the one that they have on a span."""
+
+NO_ATTRIBUTES = ("timestamp", "level", "event", "service", "logger", "trace_id", "span_id")
+"""What the data model has a field of its own for; the service is the resource's."""
+
+
+def open_otlp_stream(config: Config, dropped: Dropped | None) -> OtlpStream | None:
+    """Return what sends records to the collector that the ``OTEL_*`` variables name; None, with a warning, if it can't.
+
+    A LoggerProvider that is set globally is used as it is; else one is made and set.
+
+    Args:
+        config: ``service_name`` and ``flush_timeout_seconds`` are read.
+        dropped: Is told the reason and the number of records that are given up.
+
+    Raises:
+        ConfigurationError: One of the variables has a value that the SDK refuses.
+    """
+    if not hasattr(export, "LogRecordExporter"):
+        logger.warning('log_stream="otlp" needs opentelemetry-sdk 1.39 or newer; %s', INSTEAD)
+        return None
+    provider = api.get_logger_provider()
+    if not isinstance(provider, sdk.LoggerProvider):
+        exporter = _make_exporter()
+        if exporter is None:
+            return None
+        try:
+            provider = BoundedLoggerProvider(config, exporter, dropped)
+        except ValueError as error:
+            raise ConfigurationError(f"the OTEL_* variables cannot be used: {error}; mend that one") from error
+        api.set_logger_provider(provider)
+    return OtlpStream(provider, config.flush_timeout_seconds)
+
+
+def _make_exporter() -> Any:
+    protocol = next((value for v in PROTOCOL_VARIABLES if (value := os.environ.get(v))), "http/protobuf")
+    name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+    for entry_point in entry_points(group=EXPORTER_GROUP, name=name):
+        try:
+            return entry_point.load()()
+        except (ImportError, AttributeError, ValueError, RuntimeError, TypeError) as error:
+            logger.warning("the log exporter %r cannot be used: %s; %s", name, error, INSTEAD)
+            return None
+    remedy = 'pip install "flask-signal-observability[otlp]"' if name == "otlp_proto_http" else "install its package"
+    logger.warning('log_stream="otlp" needs the exporter %r, which is missing: %s; %s', name, remedy, INSTEAD)
+    return None
+
+
+class OtlpStream:
+    """Takes lines of JSON under our own names, and emits them as log records. Safe to use from several threads."""
+
+    is_terminal = False
+
+    def __init__(self, provider: sdk.LoggerProvider, flush_timeout_seconds: float) -> None:
+        self._provider = provider
+        self._flush_timeout_seconds = flush_timeout_seconds
+        self._queue = provider.queue if isinstance(provider, BoundedLoggerProvider) else None
+
+    def write(self, line: bytes) -> None:
+        """Queue one record, or write it to standard error where it could not go out.
+
+        Such as what the exporter has to say of its own troubles, and whatever is told after :meth:`close`.
+        """
+        queue = self._queue
+        if queue is not None:
+            if queue.is_exporting or queue.is_closed:
+                if sys.stderr is not None:
+                    sys.stderr.write(line.decode())
+                return
+            if not queue.has_room():
+                return
+        fields: Fields = orjson.loads(line)
+        named = self._provider.get_logger(str(fields.get("logger", "flask_signal_observability")))
+        named.emit(_log_record(fields))
+
+    def close(self) -> None:
+        """Deliver what is queued, in bounded time; nothing goes out through a provider of ours after that."""
+        if isinstance(self._provider, BoundedLoggerProvider):
+            self._provider.shutdown()
+        elif not within(self._flush_timeout_seconds, self._provider.force_flush):
+            logger.warning(NOT_DELIVERED, self._flush_timeout_seconds)
+
+
+def _log_record(fields: Fields) -> api.LogRecord:
+    number, text = SEVERITIES.get(str(fields.get("level")), (api.SeverityNumber.INFO, "INFO"))
+    event = fields.get("event")
+    return api.LogRecord(
+        timestamp=_unix_ns(fields.get("timestamp")),
+        context=_context(fields),
+        severity_number=number,
+        severity_text=text,
+        body=event,
+        attributes=_attributes(fields),
+        # A line of a logger's is a message; what has none is an event of ours, and always of the same few names.
+        event_name=None if "logger" in fields else str(event),
+    )
+
+
+def _attributes(fields: Fields) -> Fields:
+    attributes = {
+        NAMES.get(key, key): value
+        for key, value in fields.items()
+        if key and value is not None and key not in NO_ATTRIBUTES
+    }
+    try:
+        attributes["exception.stacktrace"] = traceback_text(attributes["exception"])
+        del attributes["exception"]
+    except (AttributeError, KeyError, TypeError, ValueError):  # there is none, or one of the user's own
+        attributes.pop("exception.stacktrace", None)
+    return attributes
+
+
+def _unix_ns(timestamp: object) -> int | None:
+    try:
+        moment = datetime.fromisoformat(str(timestamp).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return round(moment.timestamp() * 1e6) * 1000
+
+
+def _context(fields: Fields) -> Any:
+    """Return the context that a record belongs to: the current span's where that is the one, for its flags."""
+    here = trace.get_current_span().get_span_context()
+    try:
+        trace_id, span_id = int(fields["trace_id"], 16), int(fields["span_id"], 16)
+        flags = here.trace_flags if here.trace_id == trace_id else None
+        span = NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags))
+    except (KeyError, TypeError, ValueError):
+        span = NonRecordingSpan(trace.INVALID_SPAN_CONTEXT)
+    return trace.set_span_in_context(span)
+
+
+NOT_DELIVERED = "the last log records of this process could not be delivered within %s s; is the collector there?"
+
+
+class BoundedLoggerProvider(sdk.LoggerProvider):
+    """The SDK's provider with one exporter, which takes no longer than a limit to shut down.
+
+    The SDK calls that at the process's end.
+    """
+
+    def __init__(self, config: Config, exporter: Any, dropped: Dropped | None) -> None:
+        resource = Resource.create({"service.name": config.service_name or "unknown_service"})
+        size = int(os.environ.get(QUEUE_VARIABLE) or DEFAULT_QUEUE_SIZE)
+        super().__init__(resource=resource)
+        self.queue = _Queue(exporter, size, dropped)
+        self._flush_timeout_seconds = config.flush_timeout_seconds
+        self._bounded_shutdown = BoundedShutdown(super().shutdown, config.flush_timeout_seconds)
+        before_exporter: Any = self.queue
+        self.add_log_record_processor(export.BatchLogRecordProcessor(before_exporter, max_queue_size=size))
+
+    def shutdown(self) -> None:
+        """Deliver what is queued, and export nothing more."""
+        self.queue.is_closed = True
+        if not self._bounded_shutdown():
+            logger.warning(NOT_DELIVERED, self._flush_timeout_seconds)
+
+
+class _Queue:
+    """An exporter that stands before the real one and counts what waits for it, so that what is lost is counted, too.
+
+    The batch processor, which holds the queue, tells nobody what falls out of it. In a forked process the real one is
+    made anew: two that share a connection read each other's answers.
+    """
+
+    def __init__(self, exporter: Any, size: int, dropped: Dropped | None) -> None:
+        self._exporter = exporter
+        self._size = size
+        self._dropped = dropped or _nobody
+        self.is_closed = False
+        self._here = threading.local()
+        self._exporter_process_id = os.getpid()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._waiting = 0
+        self._lock = threading.Lock()
+        # Last: who finds it set finds a lock that no thread of the parent's holds.
+        self._process_id = os.getpid()
+
+    @property
+    def is_exporting(self) -> bool:
+        """Whether this thread is exporting now."""
+        return bool(getattr(self._here, "is_exporting", False))
+
+    def has_room(self) -> bool:
+        """Take a place in the queue for a record; False, and counted, where there is none."""
+        if self._process_id != os.getpid():
+            self._begin()
+        with self._lock:
+            has_room = self._waiting < self._size
+            self._waiting += has_room
+        if not has_room:
+            self._dropped("queue", 1)
+        return has_room
+
+    def export(self, batch: Sequence[Any]) -> Any:
+        """Export; what is not taken is counted."""
+        if self._exporter_process_id != os.getpid():
+            self._exporter_process_id = os.getpid()
+            self._exporter = _make_exporter() or self._exporter
+        with self._lock:
+            self._waiting -= len(batch)
+        self._here.is_exporting = True
+        result = None
+        try:
+            result = self._exporter.export(batch)
+        finally:
+            self._here.is_exporting = False
+            if result is not export.LogRecordExportResult.SUCCESS:
+                self._dropped("export", len(batch))
+        return result
+
+    def shutdown(self) -> None:
+        """Shut the exporter down."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return bool(self._exporter.force_flush(timeout_millis))
+
+
+def _nobody(reason: str, count: int) -> None:
+    """Take the place of who counts."""
