@@ -53,6 +53,12 @@ class Pipeline:
         self.sinks = tuple(sinks)
         self.metrics_server: Server | None = None
         """What answers at ``metrics_port``."""
+        self.watched: dict[int, Callable[..., None]] = {}
+        """What tells of each signal that is watched here."""
+        self.has_more_sinks = False
+        """There are sinks of the user's own, who may want to know of any event."""
+        self.kept: list[object] = []
+        """What has to live as long as the app."""
         self.read_environ = identity.make_reader(config, Redaction(config.redact))
         self._read_user = identity.make_user_reader(config)
         self._request_id_key = "HTTP_" + config.request_id_header.upper().replace("-", "_")

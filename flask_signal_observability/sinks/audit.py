@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..audit_line import format_access
 from ..audit_line import format_error
+from ..audit_line import format_event
 from ..files import AppendFile
 from ..record import Sink
 
@@ -56,8 +57,12 @@ class AuditSink(Sink):
         self._journal = AppendFile(config.error_journal_path, on_lost=partial(self._tell, config.error_journal_path))
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
-        """Write ``access_logged`` to the audit file and ``exception`` to the error journal."""
-        if event.name == "access_logged":
+        """Write ``access_logged``, and what a watch says, to the audit file and ``exception`` to the error journal."""
+        if event.audit_text is not None:
+            self._append(format_event(unix_ns=event.unix_ns, text=event.audit_text))
+        elif event.outputs is not None:
+            return
+        elif event.name == "access_logged":
             if record is not None:
                 record.audited = True
             fields = event.fields
@@ -77,14 +82,18 @@ class AuditSink(Sink):
         self._journal.close()
 
     def _write(self, unix_ns: int, user: object, address: object, path: object) -> None:
-        outcome = "lost"
-        try:
-            line = format_access(
+        self._append(
+            format_access(
                 unix_ns=unix_ns,
                 user=ANONYMOUS if user is None else str(user) or ANONYMOUS,
                 address=UNKNOWN if address is None else str(address) or UNKNOWN,
                 path=UNKNOWN if path is None else str(path) or UNKNOWN,
             )
+        )
+
+    def _append(self, line: str) -> None:
+        outcome = "lost"
+        try:
             self._audit.write(f"{line}\n".encode())
             outcome = "written"
         finally:

@@ -72,8 +72,18 @@ class LogsSink(Sink):
             self._write(self._request(record, record.started_unix_ns, "debug", "request_started"), record)
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
-        """Write an error (error; a handled one warning), a render or a flash (both debug), and nothing else."""
-        if event.name == "exception" and self._least <= logging.ERROR:
+        """Write an error (error; a handled one warning), a render or a flash (both debug), and what is watched."""
+        outputs = event.outputs
+        if outputs is not None:
+            if outputs.level is None or self._least > outputs.level_number:
+                return
+            line = self._line(event, record, outputs.level)
+            for key, value in event.fields.items():
+                if key not in OWN_KEYS:
+                    line[key] = value
+            if event.duration_ns is not None:
+                line["duration_seconds"] = event.duration_ns / 1e9
+        elif event.name == "exception" and self._least <= logging.ERROR:
             line = self._line(event, record, "error")
             self._add_exception(line, event.error)
         elif event.name == "handled_exception" and self._least <= logging.WARNING:

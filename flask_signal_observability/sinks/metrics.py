@@ -6,6 +6,7 @@ import itertools
 import threading
 import weakref
 from bisect import bisect_left
+from typing import Any
 from typing import NamedTuple
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ..catalogue import OTHER
 from ..errors import ConfigurationError
 from ..metrics_store.family import Family
 from ..metrics_store.family import MAX_AMOUNT
+from ..metrics_store.names import check_names
 from ..metrics_store.segment import MAX_CELL
 from ..metrics_store.segment import SLOT_WORDS
 from ..metrics_store.segment import write_slot
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from ..catalogue import Metric
     from ..config import Config
     from ..metrics_store.family import Histogram
     from ..record import EventRecord
@@ -92,6 +95,29 @@ class Families:
 
     def __getitem__(self, name: str) -> Family:
         return self._families[name]
+
+    def declare(self, metric: Metric, registry: CollectorRegistry) -> Family:
+        """Return the family of a metric that is not the catalogue's, made at the first call.
+
+        Raises:
+            ConfigurationError: The registry holds another metric of this name.
+        """
+        with _families_lock:
+            family = self._families.get(metric.name)
+            if family is None:
+                check_names(metric, registry)
+                family = self._families[metric.name] = Family(metric, self.store, overflow=self[OVERFLOW])
+                # Under all names again, for name[] and for the next that looks for a name that is free.
+                registry.unregister(self.store)
+                registry.register(self.store)
+        known = family.metric
+        if (known.kind, known.labels, known.buckets) != (metric.kind, metric.labels, metric.buckets):
+            raise ConfigurationError(
+                f"{metric.name!r} is there already, with other labels or buckets: "
+                f"a {known.kind} with the labels {known.labels} and the buckets {known.buckets}, "
+                f"not a {metric.kind} with {metric.labels} and {metric.buckets}. Give one of them another name."
+            )
+        return family
 
     @classmethod
     def of(cls, registry: CollectorRegistry, extra_labels: tuple[str, ...], shared: str = "off") -> Families:
@@ -157,6 +183,7 @@ class MetricsSink(Sink):
 
     def __init__(self, config: Config, app_name: str, registry: CollectorRegistry) -> None:
         self._app_name = app_name = utf8(app_name)
+        self._registry = registry
         self._max_series = config.max_series
         self._allowed = {name: frozenset(values) for name, values in sorted(config.metric_labels.items())}
         self.families = families = Families.of(registry, tuple(self._allowed), config.metrics_shared)
@@ -202,6 +229,16 @@ class MetricsSink(Sink):
     def audited(self, outcome: str) -> None:
         """Count an audit record, ``written`` or ``lost``."""
         self.families["flask_audit_records_total"].child(outcome).inc()
+
+    # Watched signals: their families are the user's.
+
+    def declare(self, metric: Metric) -> Family:
+        """Return the family of a metric that is not the catalogue's; see :meth:`Families.declare`."""
+        return self.families.declare(metric, self._registry)
+
+    def watched(self, family: Family, *labels: str) -> Any:
+        """Return the child of these values, after the app's name, of a family that was declared."""
+        return family.child(self._app_name, *labels, max_series=self._max_series)
 
     # Requests.
 

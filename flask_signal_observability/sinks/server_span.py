@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Started = tuple[trace.Span, int, int, bool]
     Starter = Callable[[str, Context, Attributes, int], Started]
 
-__all__ = ["ServerSpan", "make_starter"]
+__all__ = ["PLAIN", "ServerSpan", "make_starter"]
 
 NEEDED = (
     "sampler",
@@ -212,6 +212,19 @@ class ServerSpan(sdk.Span):
                 own.update(attributes)
                 return
         self.set_attributes(attributes)
+
+    def add_own_event(self, name: str, attributes: Attributes, unix_ns: int) -> None:
+        """Add an event of which the caller knows that the keys of its attributes are text."""
+        limits = self._limits
+        if (
+            limits.max_attribute_length is None
+            and (limits.max_event_attributes is None or len(attributes) <= limits.max_event_attributes)
+            and PLAIN.issuperset(map(type, attributes.values()))
+            and "" not in attributes
+        ):
+            self._add_event(sdk.Event(name, OwnAttributes(attributes), unix_ns))
+        else:
+            self.add_event(name, attributes, unix_ns)
 
     def _readable_span(self) -> sdk.ReadableSpan:
         # What the SDK's own does with thirteen arguments.

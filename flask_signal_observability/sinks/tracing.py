@@ -24,6 +24,7 @@ from ..redaction import mask_strings
 from ..text import utf8
 from .request_span import RequestSpan
 from .server_span import make_starter
+from .server_span import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..guard import Guard
     from ..record import EventRecord
+    from ..record import Outputs
     from ..record import RequestRecord
     from ..redaction import Redaction
 
@@ -227,6 +229,9 @@ class TracingSink(Sink):
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
         """Turn a render into a child span, anything else that is told here into a span event."""
+        if event.outputs is not None:
+            self._watched(event, event.outputs)
+            return
         if event.name == "template_rendered":
             self._render(event)
             return
@@ -237,6 +242,26 @@ class TracingSink(Sink):
             segment.span.add_event("exception", self._error_attributes(event.error), event.unix_ns)
         elif event.name == "message_flashed":
             segment.span.add_event("message_flashed", {"category": utf8(event.fields["category"])}, event.unix_ns)
+
+    def _watched(self, event: EventRecord, outputs: Outputs) -> None:
+        """Add an event to the span that is current, the request's or one of the app's own, or make a child of it."""
+        if outputs.span_event is not None:
+            span = trace.get_current_span()
+            if span.is_recording():
+                attributes = self._attributes(event.fields)
+                add = getattr(span, "add_own_event", span.add_event)
+                add(outputs.span_event, attributes, event.unix_ns)
+        if outputs.span is not None and event.started_unix_ns is not None:
+            attributes = self._attributes(event.fields)
+            span = self._tracer.start_span(outputs.span, attributes=attributes, start_time=event.started_unix_ns)
+            span.end(event.unix_ns)
+
+    def _attributes(self, fields: dict[str, Any]) -> Attributes:
+        return {
+            key: value if type(value) in PLAIN else self._guard.call(NAME, "event", attribute, value, default="")
+            for key, value in fields.items()
+            if value is not None
+        }
 
     def _render(self, event: EventRecord) -> None:
         template = utf8(event.fields["template"])

@@ -1,0 +1,162 @@
+"""What is read from a payload, and made plain: nothing of the app's own leaves with an event."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from typing import TYPE_CHECKING
+
+from ..redaction import MASK
+from ..redaction import mask_patterns
+from ..redaction import mask_strings
+from ..text import cut
+from ..text import utf8
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..guard import Guard
+    from ..redaction import Redaction
+
+    Payload = dict[str, Any]
+    Read = Callable[[Payload], Any]
+    Extract = Callable[[Payload], dict[str, Any]]
+
+__all__ = ["MISSING", "check_path", "make_extract", "reader_of", "scalar", "text_of"]
+
+PATH = re.compile(r"(?!_)\w+(\.(?!_)\w+)*", re.ASCII)
+
+MAX_FIELDS = 64
+"""Fields of one event; OpenTelemetry's default for the attributes of an event is 128."""
+
+MAX_CHARACTERS = 2048
+"""Of one text; as many as a field of the audit file may have."""
+
+INT_BITS = 63
+UNPRINTABLE = "<unprintable>"
+TEXTUAL = (decimal.Decimal, uuid.UUID, datetime.date, datetime.time, datetime.timedelta)
+
+MISSING: Any = object()
+"""Stands for a field that a payload does not have, and for a value that is none of a scalar's kinds."""
+
+
+def check_path(path: str) -> str:
+    """Return the path of a field: names with dots between them, none of them private.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(path, str) or PATH.fullmatch(path) is None:
+        raise ValueError(f"{path!r} names no field; write a name of the payload, with dots to look into it: order.id")
+    return path
+
+
+def reader_of(path: str) -> Read:
+    """Return what reads a field: ``order.id`` is the item or the attribute ``id`` of what is sent as ``order``."""
+    name, *others = path.split(".")
+    if not others:
+        return lambda payload: payload.get(name, MISSING)
+
+    def read(payload: Payload) -> Any:
+        value = payload.get(name, MISSING)
+        for part in others:
+            value = value.get(part, MISSING) if isinstance(value, Mapping) else getattr(value, part, MISSING)
+        return value
+
+    return read
+
+
+def scalar(value: Any) -> Any:
+    """Return a plain copy of a scalar: text, a number, a truth value, None; also of an enumeration's member, a
+    ``Decimal``, a UUID, a date. Anything else is ``MISSING``.
+    """
+    kind = type(value)
+    if kind is str:
+        return _clean(value)
+    if value is None or kind is bool or kind is float:
+        return value
+    if kind is int:
+        return value if value.bit_length() <= INT_BITS else cut(str(value), MAX_CHARACTERS)
+    if isinstance(value, enum.Enum):
+        return scalar(value.value)
+    for plain in (str, int, float):
+        if isinstance(value, plain):
+            return scalar(plain.__add__(value, plain()))  # type: ignore[operator]
+    return _clean(str(value)) if isinstance(value, TEXTUAL) else MISSING
+
+
+def text_of(value: Any) -> str | None:
+    """Return the text of anything; None for what is missing or None."""
+    if value is MISSING or value is None:
+        return None
+    if type(value) is str:
+        return _clean(value)
+    if isinstance(value, (bytes, bytearray)):
+        return _clean(bytes(value[: MAX_CHARACTERS + 1]).decode("utf-8", "backslashreplace"))
+    plain = scalar(value)
+    return _clean(str(value if plain is MISSING else plain))
+
+
+def _clean(text: str) -> str:
+    return utf8(mask_patterns(cut(text, MAX_CHARACTERS)))
+
+
+def _anything(value: Any) -> Any:
+    """Return what was explicitly let out, made plain as far as any output writes it; containers are masked already."""
+    plain = scalar(value)
+    if plain is not MISSING:
+        return plain
+    if isinstance(value, (set, frozenset)):
+        value = list(value)
+    return mask_strings(value) if isinstance(value, (dict, list, tuple)) else text_of(value)
+
+
+def make_extract(fields: tuple[str, ...] | None, redaction: Redaction, guard: Guard) -> Extract:
+    """Return what takes the fields that may leave the process out of a payload: those named, or all scalars.
+
+    What fails loses itself alone, and is counted.
+    """
+    hides = redaction.hides
+    if fields is None:
+
+        def scalars(payload: Payload) -> dict[str, Any]:
+            # The hot path of a watched signal.
+            found = {}
+            for key, value in payload.items():
+                if hides(key):
+                    found[key] = MASK
+                    continue
+                kind = type(value)
+                if kind is not str and kind is not float and kind is not bool:
+                    value = guard.call("watch", "fields", scalar, value, default=UNPRINTABLE)  # noqa: PLW2901
+                    if value is MISSING:
+                        continue
+                elif kind is str:
+                    value = _clean(value)  # noqa: PLW2901
+                found[key] = value
+                if len(found) == MAX_FIELDS:
+                    break
+            return found
+
+        return scalars
+
+    readers = [(name, reader_of(name)) for name in fields]
+
+    def plain(name: str, read: Read, payload: Payload) -> Any:
+        value = read(payload)
+        return value if value is MISSING else _anything(redaction.mask_mapping({name: value})[name])
+
+    def named(payload: Payload) -> dict[str, Any]:
+        found = {}
+        for name, read in readers:
+            value = MASK if hides(name) else guard.call("watch", "fields", plain, name, read, payload, default=MISSING)
+            if value is not MISSING:
+                found[name] = value
+        return found
+
+    return named

@@ -1,0 +1,80 @@
+"""The text of an audit line as it was asked for, of which a payload can write nothing but its own fields."""
+
+from __future__ import annotations
+
+import re
+import string
+from typing import TYPE_CHECKING
+
+from ..audit_line import escape_field
+from ..audit_line import is_plain_text
+from ..audit_line import unescape_field
+from .fields import check_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["AuditTemplate"]
+
+MISSING = "-"
+
+
+class AuditTemplate:
+    """``{user}@{ip} paid {amount}``: names in braces, with dots to look into an object.
+
+    Space and controls are escaped in every field, and the character that stands before the field, too: so the fields
+    can be told apart again, whatever they hold. :meth:`read` does that.
+
+    Raises:
+        ValueError: No such template; the message is the remedy.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.names: list[str] = []
+        self._literals: list[str] = []
+        pattern = []
+        try:
+            parts = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise ValueError(f"close each brace and double those that are text ({error})") from None
+        for literal, name, spec, conversion in parts:
+            if not is_plain_text(literal):
+                raise ValueError("write it in one line, without control characters or a backslash")
+            self._literals.append(literal)
+            pattern.append(re.escape(literal))
+            if name is None:
+                continue
+            if spec or conversion:
+                raise ValueError(f"name the field alone: {{{name}}}, without a conversion or a format")
+            check_path(name)
+            if self.names and not literal:
+                raise ValueError(f"put text between {{{self.names[-1]}}} and {{{name}}}: else nobody can part them")
+            self.names.append(name)
+            pattern.append(f"([^ {re.escape(literal[-1:])}]*)")
+        if not text.strip():
+            raise ValueError("give a text")
+        self._before = [literal[-1:].strip() for literal in self._literals]
+        self._pattern = re.compile("".join(pattern))
+
+    def fill(self, values: Mapping[str, str | None]) -> str:
+        """Return the text with its fields, what is missing or empty as ``-``."""
+        pieces = []
+        fields = iter(self.names)
+        for literal, before in zip(self._literals, self._before, strict=True):
+            pieces.append(literal)
+            name = next(fields, None)
+            if name is not None:
+                pieces.append(escape_field(values.get(name) or MISSING, before))
+        return "".join(pieces)
+
+    def read(self, text: str) -> dict[str, str]:
+        """Return the fields of a text that :meth:`fill` made.
+
+        Raises:
+            ValueError: It made no such text.
+        """
+        match = self._pattern.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not of the form {self.text!r}")
+        return {name: unescape_field(field) for name, field in zip(self.names, match.groups(), strict=True)}
