@@ -101,7 +101,6 @@ class Observability(Watching):
         guard = Guard()
         metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
-        pipeline.has_more_sinks = bool(self._sinks)
         self._watches.serve(pipeline)
         watch_configured(config.watch, pipeline, told_anyhow=bool(self._sinks))
         exposition = None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .exposition import Server
     from .guard import Guard
+    from .record import Outputs
 
 __all__ = ["EXTENSION", "Pipeline"]
 
@@ -55,8 +56,6 @@ class Pipeline:
         """What answers at ``metrics_port``."""
         self.watched: dict[int, Callable[..., None]] = {}
         """What tells of each signal that is watched here."""
-        self.has_more_sinks = False
-        """There are sinks of the user's own, who may want to know of any event."""
         self.kept: list[object] = []
         """What has to live as long as the app."""
         self.read_environ = identity.make_reader(config, Redaction(config.redact))
@@ -201,6 +200,16 @@ class Pipeline:
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
         """Hand an event to every sink."""
         self.guard.each("event", self._event, event, record)
+
+    def tellers(self, outputs: Outputs) -> Stage:
+        """Return whom to tell of events of which this was asked for; a sink that is not asked costs nothing."""
+        tellers = []
+        for name, method in self._event:
+            teller = getattr(method.__self__, "teller", None)
+            told = method if teller is None else teller(outputs)
+            if told is not None:
+                tellers.append((name, told))
+        return tuple(tellers)
 
     def end_renders(self, record: RequestRecord, error: BaseException | None) -> None:
         """End the renders that no template_rendered ended: their template, or the request, has failed."""

@@ -177,6 +177,8 @@ class Outputs:
     """The name of the event on the span that is current; None: no event."""
     span: str | None = None
     """The name of a child span, which a timed event becomes; None: no span."""
+    audit: bool = False
+    """There is a line for the audit file."""
 
 
 @dataclasses.dataclass
@@ -233,6 +235,13 @@ class Sink:
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
         """Something happened; ``record`` is None outside an observed request."""
+
+    def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
+        """Return what to call with events that are to become these outputs; None where that is nothing to do here.
+
+        Asked once, when a signal begins to be watched.
+        """
+        return self.event
 
     def signal(self, app_name: str, signal: str) -> None:
         """A lifecycle signal was sent outside an observed request; inside one it is in ``record.signals``."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..guard import Guard
     from ..record import EventRecord
+    from ..record import Outputs
     from ..record import RequestRecord
 
 __all__ = ["AuditSink"]
@@ -57,12 +58,8 @@ class AuditSink(Sink):
         self._journal = AppendFile(config.error_journal_path, on_lost=partial(self._tell, config.error_journal_path))
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
-        """Write ``access_logged``, and what a watch says, to the audit file and ``exception`` to the error journal."""
-        if event.audit_text is not None:
-            self._append(format_event(unix_ns=event.unix_ns, text=event.audit_text))
-        elif event.outputs is not None:
-            return
-        elif event.name == "access_logged":
+        """Write ``access_logged`` to the audit file and ``exception`` to the error journal."""
+        if event.name == "access_logged":
             if record is not None:
                 record.audited = True
             fields = event.fields
@@ -70,6 +67,14 @@ class AuditSink(Sink):
         elif event.name == "exception" and event.error is not None:
             line = format_error(unix_ns=event.unix_ns, app=self._app_repr, error=event.error, message=self._message)
             self._journal.write(f"{line}\n".encode())
+
+    def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
+        """Return what writes an event's own audit line."""
+        return self._write_event if outputs.audit else None
+
+    def _write_event(self, event: EventRecord, record: RequestRecord | None) -> None:
+        if event.audit_text is not None:
+            self._append(format_event(unix_ns=event.unix_ns, text=event.audit_text))
 
     def finish(self, record: RequestRecord) -> None:
         """Write the request, where requests are audited and this one did not send ``access_logged`` itself."""

@@ -18,8 +18,11 @@ from ..streams import LogStream
 from ..tracebacks import exception_dicts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config import Config
     from ..record import EventRecord
+    from ..record import Outputs
     from ..record import RequestRecord
 
     Line = dict[str, Any]
@@ -72,18 +75,8 @@ class LogsSink(Sink):
             self._write(self._request(record, record.started_unix_ns, "debug", "request_started"), record)
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
-        """Write an error (error; a handled one warning), a render or a flash (both debug), and what is watched."""
-        outputs = event.outputs
-        if outputs is not None:
-            if outputs.level is None or self._least > outputs.level_number:
-                return
-            line = self._line(event, record, outputs.level)
-            for key, value in event.fields.items():
-                if key not in OWN_KEYS:
-                    line[key] = value
-            if event.duration_ns is not None:
-                line["duration_seconds"] = event.duration_ns / 1e9
-        elif event.name == "exception" and self._least <= logging.ERROR:
+        """Write an error (error; a handled one warning), a render or a flash (both debug), and nothing else."""
+        if event.name == "exception" and self._least <= logging.ERROR:
             line = self._line(event, record, "error")
             self._add_exception(line, event.error)
         elif event.name == "handled_exception" and self._least <= logging.WARNING:
@@ -103,6 +96,28 @@ class LogsSink(Sink):
         else:
             return
         self._write(line, record)
+
+    def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
+        """Return what writes an event at the level that was asked for; its fields are plain and redacted."""
+        level, service = outputs.level, self._service
+        if level is None or outputs.level_number < self._least:
+            return None
+
+        def write(event: EventRecord, record: RequestRecord | None) -> None:
+            line = {"timestamp": timestamp_of(event.unix_ns), "level": level, "event": event.name, "service": service}
+            if record is not None:
+                line["request_id"] = record.request_id
+                if record.trace_id is not None:
+                    line["trace_id"], line["span_id"] = record.trace_id, record.span_id
+            fields = event.fields
+            if not OWN_KEYS.isdisjoint(fields):
+                fields = {key: value for key, value in fields.items() if key not in OWN_KEYS}
+            line.update(fields)
+            if event.duration_ns is not None:
+                line["duration_seconds"] = event.duration_ns / 1e9
+            self._write(line, record)
+
+        return write
 
     def finish(self, record: RequestRecord) -> None:
         """Write ``request_finished``: an error if ``error_type`` is set, a warning for a 4xx, else info."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..metrics_store.family import Histogram
     from ..record import EventRecord
+    from ..record import Outputs
     from ..record import RequestRecord
 
 __all__ = ["Families", "MetricsSink", "Vocabulary"]
@@ -321,6 +322,9 @@ class MetricsSink(Sink):
         return text if text in self._allowed[name] else OTHER
 
     # Events.
+
+    def teller(self, outputs: Outputs) -> None:
+        """Have nothing to do: what watches a signal counts it."""
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
         """Count an error or a message, time a render."""

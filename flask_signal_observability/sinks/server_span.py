@@ -214,7 +214,7 @@ class ServerSpan(sdk.Span):
         self.set_attributes(attributes)
 
     def add_own_event(self, name: str, attributes: Attributes, unix_ns: int) -> None:
-        """Add an event of which the caller knows that the keys of its attributes are text."""
+        """Add an event of which the caller knows that the keys of its attributes are text; none where it has ended."""
         limits = self._limits
         if (
             limits.max_attribute_length is None
@@ -222,8 +222,13 @@ class ServerSpan(sdk.Span):
             and PLAIN.issuperset(map(type, attributes.values()))
             and "" not in attributes
         ):
-            self._add_event(sdk.Event(name, OwnAttributes(attributes), unix_ns))
-        else:
+            event = sdk.Event(name, OwnAttributes(attributes), unix_ns)
+            with self._lock:
+                if self._end_time is None:
+                    if self._events == ():
+                        self._events = self._new_events()  # type: ignore[no-untyped-call]
+                    self._events.append(event)
+        elif self._end_time is None:
             self.add_event(name, attributes, unix_ns)
 
     def _readable_span(self) -> sdk.ReadableSpan:

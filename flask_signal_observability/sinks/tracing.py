@@ -27,6 +27,7 @@ from .server_span import make_starter
 from .server_span import PLAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Mapping
 
     from opentelemetry.context import Context
@@ -229,9 +230,6 @@ class TracingSink(Sink):
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
         """Turn a render into a child span, anything else that is told here into a span event."""
-        if event.outputs is not None:
-            self._watched(event, event.outputs)
-            return
         if event.name == "template_rendered":
             self._render(event)
             return
@@ -243,20 +241,36 @@ class TracingSink(Sink):
         elif event.name == "message_flashed":
             segment.span.add_event("message_flashed", {"category": utf8(event.fields["category"])}, event.unix_ns)
 
-    def _watched(self, event: EventRecord, outputs: Outputs) -> None:
-        """Add an event to the span that is current, the request's or one of the app's own, or make a child of it."""
-        if outputs.span_event is not None:
-            span = trace.get_current_span()
-            if span.is_recording():
+    def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
+        """Return what adds an event to the span that is current, or makes a child of it that has ended."""
+        event_name, span_name = outputs.span_event, outputs.span
+
+        def tell(event: EventRecord, record: RequestRecord | None) -> None:
+            if event_name is not None:
+                self._add_to_current(event_name, event, record)
+            if span_name is not None and event.started_unix_ns is not None:
                 attributes = self._attributes(event.fields)
-                add = getattr(span, "add_own_event", span.add_event)
-                add(outputs.span_event, attributes, event.unix_ns)
-        if outputs.span is not None and event.started_unix_ns is not None:
-            attributes = self._attributes(event.fields)
-            span = self._tracer.start_span(outputs.span, attributes=attributes, start_time=event.started_unix_ns)
-            span.end(event.unix_ns)
+                span = self._tracer.start_span(span_name, attributes=attributes, start_time=event.started_unix_ns)
+                span.end(event.unix_ns)
+
+        return None if event_name is None and span_name is None else tell
+
+    def _add_to_current(self, name: str, event: EventRecord, record: RequestRecord | None) -> None:
+        segment: Segment | None = None if record is None else record.state.get(NAME)
+        span: Any = None
+        if segment is not None and segment.span is not None and otel_context.get_current() is segment.context:
+            span = segment.span.started_span  # found without the two lookups of what is current
+        if span is None:
+            span = trace.get_current_span()
+        add = getattr(span, "add_own_event", None)
+        if add is not None:
+            add(name, self._attributes(event.fields), event.unix_ns)
+        elif span.is_recording():
+            span.add_event(name, self._attributes(event.fields), event.unix_ns)
 
     def _attributes(self, fields: dict[str, Any]) -> Attributes:
+        if PLAIN.issuperset(map(type, fields.values())):
+            return fields
         return {
             key: value if type(value) in PLAIN else self._guard.call(NAME, "event", attribute, value, default="")
             for key, value in fields.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import itertools
 import re
 import uuid
 from collections.abc import Mapping
@@ -37,7 +38,14 @@ MAX_FIELDS = 64
 MAX_CHARACTERS = 2048
 """Of one text; as many as a field of the audit file may have."""
 
+MAX_KEYS = 1024
+"""Names of fields that are remembered."""
+
+FEWEST_SUSPECT = 6
+"""Nothing shorter looks like a credential."""
+
 INT_BITS = 63
+MIN_INT, MAX_INT = -(2**INT_BITS), 2**INT_BITS - 1
 UNPRINTABLE = "<unprintable>"
 TEXTUAL = (decimal.Decimal, uuid.UUID, datetime.date, datetime.time, datetime.timedelta)
 
@@ -103,7 +111,8 @@ def text_of(value: Any) -> str | None:
 
 
 def _clean(text: str) -> str:
-    return utf8(mask_patterns(cut(text, MAX_CHARACTERS)))
+    text = mask_patterns(text if len(text) <= MAX_CHARACTERS else cut(text, MAX_CHARACTERS))
+    return text if text.isascii() else utf8(text)
 
 
 def _anything(value: Any) -> Any:
@@ -124,24 +133,30 @@ def make_extract(fields: tuple[str, ...] | None, redaction: Redaction, guard: Gu
     hides = redaction.hides
     if fields is None:
 
+        hidden: dict[str, bool] = {}
+
         def scalars(payload: Payload) -> dict[str, Any]:
             # The hot path of a watched signal.
             found = {}
             for key, value in payload.items():
-                if hides(key):
-                    found[key] = MASK
-                    continue
+                is_hidden = hidden.get(key)
+                if is_hidden is None:
+                    is_hidden = hides(key)
+                    if len(hidden) < MAX_KEYS:
+                        hidden[key] = is_hidden
                 kind = type(value)
-                if kind is not str and kind is not float and kind is not bool:
-                    value = guard.call("watch", "fields", scalar, value, default=UNPRINTABLE)  # noqa: PLW2901
-                    if value is MISSING:
-                        continue
+                if is_hidden:
+                    found[key] = MASK
                 elif kind is str:
-                    value = _clean(value)  # noqa: PLW2901
-                found[key] = value
-                if len(found) == MAX_FIELDS:
-                    break
-            return found
+                    short = len(value) < FEWEST_SUSPECT and value.isascii()
+                    found[key] = value if short else _clean(value)
+                elif kind is float or kind is bool or (kind is int and MIN_INT <= value <= MAX_INT):
+                    found[key] = value
+                else:
+                    plain = guard.call("watch", "fields", scalar, value, default=UNPRINTABLE)
+                    if plain is not MISSING:
+                        found[key] = plain
+            return found if len(found) <= MAX_FIELDS else dict(itertools.islice(found.items(), MAX_FIELDS))
 
         return scalars
 

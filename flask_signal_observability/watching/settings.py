@@ -31,14 +31,12 @@ from ..settings import Matching
 from ..settings import Names
 from .fields import check_path
 from .template import AuditTemplate
+from .texts import OF_THE_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["OF_THE_REQUEST", "Label", "WatchSettings", "check_sender", "disagreement"]
-
-OF_THE_REQUEST = ("user", "ip", "path", "sender", "signal")
-"""What a template may name beside the payload's fields, and what no payload can replace."""
+__all__ = ["Label", "WatchSettings", "check_sender", "disagreement"]
 
 METRIC_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 """Prometheus' data model; colons are for recording rules. https://prometheus.io/docs/concepts/data_model/"""
@@ -170,7 +168,7 @@ class WatchSettings:
             labels=path_labels,
             value=ask.value(value, measure, duration_is_known=duration_is_known),
             started=started,
-            outputs=ask.outputs(name, span_event, log, is_span=bool(span)),
+            outputs=ask.outputs(name, span_event, log, is_span=bool(span), is_audited=audit is not None),
             audit=ask.optional(Template(), "audit", audit),
             when=ask.optional(CALLABLE, "when", when),
             fields=ask.optional(FIELDS, "fields", fields),
@@ -274,14 +272,14 @@ class _Asking:
             raise self.wrong("value", value, "there is nothing to measure: name the histogram with measure=")
         return self.read(CALLABLE if callable(value) else Path(), "value", value)
 
-    def outputs(self, name: str, span_event: Any, log: Any, *, is_span: bool) -> Outputs:
+    def outputs(self, name: str, span_event: Any, log: Any, *, is_span: bool, is_audited: bool) -> Outputs:
         if span_event in (None, False):
             event = None
         else:
             event = name if span_event is True else self.read(NAME, "span_event", span_event)
         level: str | None = self.optional(Level(), "log", log)
         rank: int = 0 if level is None else getattr(logging, level)
-        return Outputs(None if level is None else level.lower(), rank, event, name if is_span else None)
+        return Outputs(None if level is None else level.lower(), rank, event, name if is_span else None, is_audited)
 
     def agrees(self, settings: WatchSettings, *, span: Any, told_anyhow: bool) -> None:
         outputs, fields, audit = settings.outputs, settings.fields, settings.audit

@@ -7,19 +7,14 @@ from functools import partial
 from typing import Any
 from typing import TYPE_CHECKING
 
-from ..origin import request_of
-from ..origin import user_of
 from ..record import EventRecord
-from ..redaction import MASK
 from ..redaction import Redaction
 from ..sinks.metrics import MetricsSink
 from .fields import make_extract
-from .fields import MISSING
 from .fields import reader_of
-from .fields import text_of
 from .instruments import Instruments
 from .instruments import number
-from .settings import OF_THE_REQUEST
+from .texts import make_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,89 +25,98 @@ if TYPE_CHECKING:
     from .settings import WatchSettings
 
     Payload = dict[str, Any]
-    Told = tuple[object, Payload, RequestRecord | None]
-    Text = Callable[[Told], str | None]
+    Tell = Callable[[object, Payload, RequestRecord | None, Started | None], None]
+    Emit = Callable[[object, Payload, RequestRecord | None, int, int | None], None]
 
-__all__ = ["make_telling"]
+__all__ = ["SINK", "make_tell"]
 
 SINK = "watch"
 
 
-def make_telling(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Telling:
-    """Return what tells one app's outputs of a signal.
+def make_tell(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Tell:
+    """Return what tells one app's outputs of a signal: called on any thread, with anything.
 
     Raises:
         ConfigurationError: A metric has a name that is taken.
     """
-    metrics = next((sink for sink in pipeline.sinks if isinstance(sink, MetricsSink)), None)
-    instruments = None
-    if metrics is not None and settings.metrics:
-        instruments = Instruments(settings, metrics, signal=settings.name if many else None)
-    return Telling(settings, pipeline, instruments)
+    guard = pipeline.guard
+    call = guard.call
+    instruments = _instruments(settings, pipeline, many=many)
+    count = None if instruments is None or settings.count is None else instruments.count
+    measure = None if instruments is None or settings.measure is None else instruments.measure
+    emit = _make_emit(settings, pipeline)
+    when = settings.when
+    is_paired = settings.started is not None
+    is_timed = settings.outputs.span is not None
+    read = None
+    if settings.value is not None and (measure is not None or is_timed):
+        read = _value_reader(settings.value)
 
-
-class Telling:
-    """Tells one app's outputs of a signal. Called on any thread, with anything."""
-
-    def __init__(self, settings: WatchSettings, pipeline: Pipeline, instruments: Instruments | None) -> None:
-        self._settings = settings
-        self._call = pipeline.guard.call
-        self._pipeline = pipeline
-        self._app_name = pipeline.app_name
-        self._name = settings.name
-        self._when = settings.when
-        self._instruments = instruments
-        self._measures = instruments is not None and settings.measure is not None
-        self._is_paired = settings.started is not None
-        self._is_timed = settings.outputs.span is not None
-        self._value = None if settings.value is None else _value_reader(settings.value)
-        outputs = settings.outputs
-        asked = (outputs.level, outputs.span_event, outputs.span, settings.audit)
-        self._outputs = outputs if pipeline.has_more_sinks or any(each is not None for each in asked) else None
-        redaction = Redaction((*pipeline.config.redact, *settings.redact))
-        self._extract = make_extract(settings.fields, redaction, pipeline.guard)
-        self._audit = None if settings.audit is None else _make_audit(settings, pipeline, redaction)
-
-    def __call__(
-        self, sender: object, payload: Payload, record: RequestRecord | None, started: Started | None = None
-    ) -> None:
-        """Tell of one signal; what fails is counted under ``watch``."""
-        self._call(SINK, "tell", self._tell, sender, payload, record, started)
-
-    def _tell(self, sender: object, payload: Payload, record: RequestRecord | None, started: Started | None) -> None:
+    def tell(sender: object, payload: Payload, record: RequestRecord | None, started: Started | None) -> None:
         # The hot path: tests/benchmarks/watched.py measures it.
-        call = self._call
-        if self._when is not None and not call(SINK, "when", _decide, self._when, sender, payload, default=False):
+        if when is not None and not call(SINK, "when", _decide, when, sender, payload, default=False):
             return
         unix_ns = time.time_ns()
-        duration_ns = None if started is None else time.perf_counter_ns() - started.started_ns
-        if self._is_paired and started is None:
-            call(SINK, "pair", _no_start, self._name)
-        value = None if duration_ns is None else duration_ns / 1e9
-        if self._value is not None and (self._measures or self._is_timed):
-            value = call(SINK, "value", self._value, sender, payload)
-            if self._is_timed and started is None and value is not None:
+        if count is not None:
+            call(SINK, "count", count, payload)
+        value = duration_ns = None
+        if started is not None:
+            duration_ns = time.perf_counter_ns() - started.started_ns
+            value = duration_ns / 1e9
+        elif is_paired:
+            call(SINK, "pair", _no_start, settings.name)
+        if read is not None:
+            value = call(SINK, "value", read, sender, payload)
+            if is_timed and not is_paired and value is not None:
                 duration_ns = round(value * 1e9)
-        if self._instruments is not None:
-            call(SINK, "count", self._instruments.count, payload)
-            if self._measures and value is not None:
-                call(SINK, "measure", self._instruments.measure, value, payload, record, unix_ns)
-        if self._outputs is not None:
-            event = EventRecord(self._name, self._app_name, self._extract(payload), unix_ns, sender)
-            event.outputs = self._outputs
-            if duration_ns is not None:
-                event.started_unix_ns, event.duration_ns = unix_ns - duration_ns, duration_ns
-            if self._audit is not None:
-                event.audit_text = call(SINK, "audit", self._audit, (sender, payload, record))
-            self._pipeline.event(event, record)
+        if measure is not None and value is not None:
+            call(SINK, "measure", measure, value, payload, record, unix_ns)
+        if emit is not None:
+            emit(sender, payload, record, unix_ns, duration_ns)
+
+    return partial(call, SINK, "tell", tell)
 
 
-def _no_start(name: str) -> None:
-    raise LookupError(f"{name} announced an end of which nothing had announced the start: it has no span")
+def _instruments(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Instruments | None:
+    for sink in pipeline.sinks if settings.metrics else ():
+        if isinstance(sink, MetricsSink):
+            return Instruments(settings, sink, signal=settings.name if many else None)
+    return None
+
+
+def _make_emit(settings: WatchSettings, pipeline: Pipeline) -> Emit | None:
+    """Return what hands an event to the sinks that want it; None where there are none."""
+    outputs = settings.outputs
+    tellers = pipeline.tellers(outputs)
+    if not tellers:
+        return None
+    guard = pipeline.guard
+    call, each = guard.call, guard.each
+    name, app_name = settings.name, pipeline.app_name
+    redaction = Redaction((*pipeline.config.redact, *settings.redact))
+    extract = make_extract(settings.fields, redaction, guard)
+    text = None if settings.audit is None else make_text(settings.audit, settings.name, pipeline, redaction)
+
+    def emit(
+        sender: object, payload: Payload, record: RequestRecord | None, unix_ns: int, duration_ns: int | None
+    ) -> None:
+        fields = extract(payload)
+        audit_text = None if text is None else call(SINK, "audit", text, fields, sender, payload, record)
+        started_unix_ns = None if duration_ns is None else unix_ns - duration_ns
+        event = EventRecord(
+            name, app_name, fields, unix_ns, sender, started_unix_ns, duration_ns, None, outputs, audit_text
+        )
+        each("event", tellers, event, record)
+
+    return emit
 
 
 def _decide(when: Callable[[object, Payload], object], sender: object, payload: Payload) -> bool:
     return bool(when(sender, payload))
+
+
+def _no_start(name: str) -> None:
+    raise LookupError(f"{name} announced an end of which nothing had announced the start: it has no span")
 
 
 def _value_reader(value: str | Callable[[object, Payload], Any]) -> Callable[[object, Payload], int | float]:
@@ -120,43 +124,3 @@ def _value_reader(value: str | Callable[[object, Payload], Any]) -> Callable[[ob
         read = reader_of(value)
         return lambda _, payload: number(read(payload))
     return lambda sender, payload: number(value(sender, payload))
-
-
-def _make_audit(settings: WatchSettings, pipeline: Pipeline, redaction: Redaction) -> Callable[[Told], str]:
-    """Return what fills the template; a field that cannot be read costs itself, and is counted."""
-    template = settings.audit
-    assert template is not None
-    call = pipeline.guard.call
-    texts: list[tuple[str, Text]] = [(name, _text_reader(name, settings, pipeline, redaction)) for name in template.names]
-
-    def fill(told: Told) -> str:
-        return template.fill({name: call(SINK, "audit", text, told) for name, text in texts})
-
-    return fill
-
-
-def _text_reader(name: str, settings: WatchSettings, pipeline: Pipeline, redaction: Redaction) -> Text:
-    if name in OF_THE_REQUEST:
-        return {
-            "user": lambda told: user_of(pipeline, told[2]) or "anonymous",
-            "ip": partial(_of_request, pipeline, "client_address"),
-            "path": partial(_of_request, pipeline, "path"),
-            "sender": lambda told: text_of(told[0]),
-            "signal": lambda _: settings.name,
-        }[name]
-    if redaction.hides(name):
-        return lambda _: MASK
-    read = reader_of(name)
-
-    def text(told: Told) -> str | None:
-        value = read(told[1])
-        if value is MISSING:
-            raise LookupError(f"the payload of {settings.name} has no {name}, which its audit template names")
-        return text_of(redaction.mask_mapping({name: value})[name])
-
-    return text
-
-
-def _of_request(pipeline: Pipeline, attribute: str, told: Told) -> str | None:
-    request = request_of(pipeline, told[2])
-    return None if request is None else getattr(request, attribute)

@@ -12,7 +12,7 @@ from ..audit_line import unescape_field
 from .fields import check_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
 __all__ = ["AuditTemplate"]
 
@@ -32,7 +32,8 @@ class AuditTemplate:
     def __init__(self, text: str) -> None:
         self.text = text
         self.names: list[str] = []
-        self._literals: list[str] = []
+        self._format = ""
+        self._before: list[str] = []
         pattern = []
         try:
             parts = list(string.Formatter().parse(text))
@@ -41,7 +42,7 @@ class AuditTemplate:
         for literal, name, spec, conversion in parts:
             if not is_plain_text(literal):
                 raise ValueError("write it in one line, without control characters or a backslash")
-            self._literals.append(literal)
+            self._format += literal.replace("%", "%%")
             pattern.append(re.escape(literal))
             if name is None:
                 continue
@@ -51,22 +52,17 @@ class AuditTemplate:
             if self.names and not literal:
                 raise ValueError(f"put text between {{{self.names[-1]}}} and {{{name}}}: else nobody can part them")
             self.names.append(name)
+            self._format += "%s"
+            self._before.append(literal[-1:].strip())
             pattern.append(f"([^ {re.escape(literal[-1:])}]*)")
         if not text.strip():
             raise ValueError("give a text")
-        self._before = [literal[-1:].strip() for literal in self._literals]
         self._pattern = re.compile("".join(pattern))
 
-    def fill(self, values: Mapping[str, str | None]) -> str:
-        """Return the text with its fields, what is missing or empty as ``-``."""
-        pieces = []
-        fields = iter(self.names)
-        for literal, before in zip(self._literals, self._before, strict=True):
-            pieces.append(literal)
-            name = next(fields, None)
-            if name is not None:
-                pieces.append(escape_field(values.get(name) or MISSING, before))
-        return "".join(pieces)
+    def fill(self, values: Iterable[str | None]) -> str:
+        """Return the text with its fields in their order, what is missing or empty as ``-``."""
+        fields = [escape_field(value or MISSING, before) for value, before in zip(values, self._before)]  # noqa: B905
+        return self._format % tuple(fields)
 
     def read(self, text: str) -> dict[str, str]:
         """Return the fields of a text that :meth:`fill` made.

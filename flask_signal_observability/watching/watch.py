@@ -18,7 +18,7 @@ from .connection import Connection
 from .pairing import begin
 from .pairing import end
 from .settings import disagreement
-from .telling import make_telling
+from .telling import make_tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import blinker
 
     from .settings import WatchSettings
-    from .telling import Telling
+    from .telling import Tell
 
     Receiver = Callable[..., Any]
 
@@ -102,8 +102,8 @@ class Watches:
         with self._lock:
             if pipeline in self.pipelines():
                 return
-            tellings = {key: self._telling(watch, pipeline) for key, watch in self._watches.items()}
-            pipeline.watched.update(tellings)
+            tells = {key: self._tell(watch, pipeline) for key, watch in self._watches.items()}
+            pipeline.watched.update(tells)
             pipeline.kept.append(self)
             self._pipelines = [*(weakref.ref(known) for known in self.pipelines()), weakref.ref(pipeline)]
 
@@ -127,9 +127,9 @@ class Watches:
         with self._lock:
             self._check_agreement(settings)
             watch = Watch(settings, self, many=many)
-            tellings = [(pipeline, self._telling(watch, pipeline)) for pipeline in self.pipelines()]
-            for pipeline, telling in tellings:
-                pipeline.watched[watch.key] = telling
+            tells = [(pipeline, self._tell(watch, pipeline)) for pipeline in self.pipelines()]
+            for pipeline, tell in tells:
+                pipeline.watched[watch.key] = tell
             self._watches[watch.key] = watch
             receivers = make_receivers(settings, watch.key, weakref.ref(self))
             self._connections[watch.key] = [
@@ -146,8 +146,8 @@ class Watches:
             for pipeline in self.pipelines():
                 pipeline.watched.pop(watch.key, None)
 
-    def _telling(self, watch: Watch, pipeline: Pipeline) -> Telling:
-        return make_telling(watch.settings, pipeline, many=watch.many)
+    def _tell(self, watch: Watch, pipeline: Pipeline) -> Tell:
+        return make_tell(watch.settings, pipeline, many=watch.many)
 
     def _check_agreement(self, settings: WatchSettings) -> None:
         """Find what two watches say of one metric while there is no app yet; a registry knows it of those it has."""
@@ -172,32 +172,35 @@ def make_receivers(
     """Return the signals of a watch, each with its own receiver. They hold neither the watch nor an app."""
     is_paired = settings.started is not None
 
-    def tell(sender: object, payload: dict[str, Any]) -> None:
+    def receive(sender: object, /, **payload: Any) -> None:
+        # The hot path.
         record = record_here()
-        telling: Telling | None = None if record is None else record.pipeline.watched.get(key)
-        if telling is None:
-            record, telling = None, _telling_elsewhere(key, watches)
-        if telling is not None:
+        tell: Tell | None = None if record is None else record.pipeline.watched.get(key)
+        if tell is None:
+            record, tell = None, _tell_elsewhere(key, watches)
+        if tell is not None:
             started = end(key, sender, _request_id()) if is_paired else None
-            telling(sender, payload, None if record is None or record.excluded else record, started)
+            tell(sender, payload, None if record is None or record.excluded else record, started)
 
-    def start(sender: object, payload: dict[str, Any]) -> None:
+    def start(sender: object, /, **_: Any) -> None:
         begin(key, sender, _request_id())
 
-    receivers = [(settings.signal, _receiver(tell, asynchronous=settings.asynchronous))]
+    wrap = _awaited if settings.asynchronous else _as_it_is
+    receivers = [(settings.signal, wrap(receive))]
     if settings.started is not None:
-        receivers.append((settings.started, _receiver(start, asynchronous=settings.asynchronous)))
+        receivers.append((settings.started, wrap(start)))
     return receivers
 
 
-def _receiver(tell: Callable[[object, dict[str, Any]], None], *, asynchronous: bool) -> Receiver:
-    def receive(sender: object, /, **payload: Any) -> None:
-        tell(sender, payload)
+def _as_it_is(receiver: Receiver) -> Receiver:
+    return receiver
 
-    async def receive_async(sender: object, /, **payload: Any) -> None:
-        tell(sender, payload)
 
-    return receive_async if asynchronous else receive
+def _awaited(receiver: Receiver) -> Receiver:
+    async def receive(sender: object, /, **payload: Any) -> None:
+        receiver(sender, **payload)
+
+    return receive
 
 
 def _request_id() -> str | None:
@@ -205,7 +208,7 @@ def _request_id() -> str | None:
     return None if record is None else record.request_id
 
 
-def _telling_elsewhere(key: int, watches: weakref.ref[Watches]) -> Telling | None:
+def _tell_elsewhere(key: int, watches: weakref.ref[Watches]) -> Tell | None:
     """Return what tells of a signal that is sent outside of our requests: in a context of the app, else the first app.
 
     What happens in another app that is observed is that one's affair: where every test makes an app, and every app
