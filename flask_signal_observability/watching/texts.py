@@ -34,16 +34,16 @@ def make_text(template: AuditTemplate, name: str, pipeline: Pipeline, redaction:
     """Return what fills the template; a field that cannot be read costs itself, and is counted."""
     call = pipeline.guard.call
     own = {field: _own_text(field, name, pipeline) for field in OF_THE_REQUEST}
-    texts = [
-        (field, field in own, own.get(field) or _payload_text(field, name, redaction)) for field in template.names
-    ]
+    texts = [(field, own.get(field), _payload_text(field, name, redaction)) for field in template.names]
     fill = template.fill
 
     def text(fields: Payload, sender: object, payload: Payload, record: RequestRecord | None) -> str:
         values: list[str | None] = []
-        for field, is_own, read in texts:
-            # What the other outputs are told is clean already.
-            known = None if is_own else fields.get(field)
+        for field, own_text, read in texts:
+            if own_text is not None:
+                values.append(own_text(sender, payload, record))
+                continue
+            known = fields.get(field)  # what the other outputs are told is clean already
             kind = type(known)
             if kind is str:
                 values.append(known)
