@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..catalogue import Metric
+    from ..guard import Guard
     from ..metrics_store.family import Family
     from ..record import RequestRecord
     from ..sinks.metrics import MetricsSink
@@ -40,7 +41,8 @@ class Instruments:
         ConfigurationError: Another metric has the name.
     """
 
-    def __init__(self, settings: WatchSettings, sink: MetricsSink, *, signal: str | None) -> None:
+    def __init__(self, settings: WatchSettings, sink: MetricsSink, guard: Guard, *, signal: str | None) -> None:
+        self._guard = guard
         self._sink = sink
         self._labels = settings.labels
         self._signal = () if signal is None else (signal,)
@@ -58,7 +60,7 @@ class Instruments:
         if not self._labels:
             child = sink.watched(family, *signal)
             return lambda _: child
-        readers = [_label_reader(label) for label in self._labels]
+        readers = [_label_reader(label, self._guard) for label in self._labels]
         return lambda payload: sink.watched(family, *signal, *[read(payload) for read in readers])
 
     def count(self, payload: Payload) -> None:
@@ -94,18 +96,22 @@ def number(value: Any) -> int | float:
     return value  # type: ignore[no-any-return]
 
 
-def _label_reader(label: Label) -> Callable[[Payload], str]:
-    read, allowed = reader_of(label.field), label.allowed
+def _label_reader(label: Label, guard: Guard) -> Callable[[Payload], str]:
+    """Return what reads a label; one that cannot be read is ``_OTHER``, and counted."""
+    read, name, allowed = reader_of(label.field), label.field, label.allowed
 
     def value_of(payload: Payload) -> str:
         value = read(payload)
-        if type(value) is not str:
-            if value is MISSING or value is None:
-                return ""
-            value = scalar(value)
-            if value is MISSING:
-                return OTHER
-            value = str(value)
-        return value if value in allowed else OTHER
+        if value is MISSING or value is None:
+            return ""
+        plain = scalar(value)
+        return str(plain) if plain is not MISSING and str(plain) in allowed else OTHER
 
-    return value_of
+    def plain_value_of(payload: Payload) -> str:
+        value = payload.get(name)
+        if type(value) is str:
+            return value if value in allowed else OTHER
+        text: str = guard.call("watch", "labels", value_of, payload, default=OTHER)
+        return text
+
+    return plain_value_of

@@ -80,7 +80,7 @@ def make_tell(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Tel
 def _instruments(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Instruments | None:
     for sink in pipeline.sinks if settings.metrics else ():
         if isinstance(sink, MetricsSink):
-            return Instruments(settings, sink, signal=settings.name if many else None)
+            return Instruments(settings, sink, pipeline.guard, signal=settings.name if many else None)
     return None
 
 

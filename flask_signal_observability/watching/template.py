@@ -22,7 +22,7 @@ MISSING = "-"
 class AuditTemplate:
     """``{user}@{ip} paid {amount}``: names in braces, with dots to look into an object.
 
-    Space and controls are escaped in every field, and the character that stands before the field, too: so the fields
+    Space and controls are escaped in every field, and the sign that parts it from the field before, too: so the fields
     can be told apart again, whatever they hold. :meth:`read` does that.
 
     Raises:
@@ -49,12 +49,13 @@ class AuditTemplate:
             if spec or conversion:
                 raise ValueError(f"name the field alone: {{{name}}}, without a conversion or a format")
             check_path(name)
-            if self.names and not literal:
-                raise ValueError(f"put text between {{{self.names[-1]}}} and {{{name}}}: else nobody can part them")
+            before = literal[-1:].strip() if self.names else ""
+            if self.names and (not literal or before.isalnum()):  # an escape is made of letters and digits
+                raise ValueError(f"put a space or a sign before {{{name}}}: else nobody can tell where it begins")
             self.names.append(name)
             self._format += "%s"
-            self._before.append(literal[-1:].strip())
-            pattern.append(f"([^ {re.escape(literal[-1:])}]*)")
+            self._before.append(before)
+            pattern.append(f"([^ {re.escape(before)}]*)")
         if not text.strip():
             raise ValueError("give a text")
         self._pattern = re.compile("".join(pattern))

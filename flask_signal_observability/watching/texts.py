@@ -69,7 +69,8 @@ def _own_text(field: str, name: str, pipeline: Pipeline) -> Text:
         return None if request is None else request.path
 
     def sender(sender: object, _payload: Payload, _record: RequestRecord | None) -> str | None:
-        return text_of(sender)
+        told: str | None = pipeline.guard.call("watch", "audit", text_of, sender)
+        return told
 
     def signal(_sender: object, _payload: Payload, _record: RequestRecord | None) -> str | None:
         return name
