@@ -202,13 +202,18 @@ class Pipeline:
         self.guard.each("event", self._event, event, record)
 
     def tellers(self, outputs: Outputs) -> Stage:
-        """Return whom to tell of events of which this was asked for; a sink that is not asked costs nothing."""
+        """Return whom to tell of events that are to become these outputs; asked once, when a watch begins.
+
+        A sink that can tell has a ``teller(outputs)``, which returns None where there is nothing for it to do. Any
+        other that has an ``event`` is told there.
+        """
         tellers = []
-        for name, method in self._event:
-            teller = getattr(method.__self__, "teller", None)
-            told = method if teller is None else teller(outputs)
-            if told is not None:
-                tellers.append((name, told))
+        for sink in self.sinks:
+            for name, method in _stage((sink,), "event"):
+                teller = getattr(sink, "teller", None)
+                told = method if teller is None else teller(outputs)
+                if told is not None:
+                    tellers.append((name, told))
         return tuple(tellers)
 
     def end_renders(self, record: RequestRecord, error: BaseException | None) -> None:

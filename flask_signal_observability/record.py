@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
 
-__all__ = ["EventRecord", "Outputs", "PendingRender", "RequestRecord", "Sink", "current_record", "error_type_of", "record_here"]
+__all__ = [
+    "EventRecord",
+    "Outputs",
+    "PendingRender",
+    "RequestRecord",
+    "Sink",
+    "current_record",
+    "error_type_of",
+    "record_here",
+]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -235,13 +244,6 @@ class Sink:
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
         """Something happened; ``record`` is None outside an observed request."""
-
-    def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
-        """Return what to call with events that are to become these outputs; None where that is nothing to do here.
-
-        Asked once, when a signal begins to be watched.
-        """
-        return self.event
 
     def signal(self, app_name: str, signal: str) -> None:
         """A lifecycle signal was sent outside an observed request; inside one it is in ``record.signals``."""

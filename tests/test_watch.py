@@ -20,7 +20,6 @@ from blinker import Namespace
 from blinker import Signal
 from flask import Flask
 from flask import g
-from opentelemetry import trace
 from prometheus_client import CollectorRegistry
 
 from flask_signal_observability import Observability
@@ -146,7 +145,9 @@ class TestOutputs:
     def test_a_histogram_measures_what_a_callable_says_and_carries_an_exemplar(
         self, observed: Observed, paid: Signal
     ) -> None:
-        observed.observability.watch(paid, measure="order_size_bytes", value=lambda sender, payload: len(payload["text"]))
+        observed.observability.watch(
+            paid, measure="order_size_bytes", value=lambda sender, payload: len(payload["text"])
+        )
         visit(observed, lambda: paid.send("x", text="four"))
         assert observed.value("order_size_bytes_sum") == 4
         text = observed.client().get("/metrics", headers={"Accept": "application/openmetrics-text"}).text
@@ -370,7 +371,9 @@ class TestPayloads:
             token = "canary"
 
         visit(observed, lambda: paid.send("x", card=card, note=bearer, password="canary", order=Order()))
-        told = f"{observed.records()} {observed.audit_lines} {[dict(e.attributes) for e in observed.server_span.events]}"
+        told = (
+            f"{observed.records()} {observed.audit_lines} {[dict(e.attributes) for e in observed.server_span.events]}"
+        )
         for secret in (card, "abcdef123456", "canary"):
             assert secret not in told
 
@@ -457,9 +460,7 @@ class TestPlaces:
 
 class TestApps:
     def test_a_watch_comes_before_or_after_the_app(self, observe: Callable[..., Observed], paid: Signal) -> None:
-        observability = Observability(
-            registry=CollectorRegistry(), logs=False, tracing=False, audit=False
-        )
+        observability = Observability(registry=CollectorRegistry(), logs=False, tracing=False, audit=False)
         app, later = Flask("first"), Flask("second")
         observability.watch(paid, count="paid_total")
         observability.init_app(app)
@@ -516,7 +517,9 @@ class TestApps:
         registry = CollectorRegistry()
         for _ in range(60):
             app = Flask("shop")
-            Observability(app, registry=registry, logs=False, tracing=False, audit=False).watch(paid, count="paid_total")
+            Observability(app, registry=registry, logs=False, tracing=False, audit=False).watch(
+                paid, count="paid_total"
+            )
         del app
         gc.collect()
         assert paid.receivers == {}

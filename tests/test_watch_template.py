@@ -10,7 +10,9 @@ from flask_signal_observability.watching.template import AuditTemplate
 TEXTS = st.text(st.characters(exclude_categories=()), min_size=1, max_size=40)
 
 
-@pytest.mark.parametrize("text", ["{a}@{b} paid {c}", "{a}-{b}-{c}", "x{a}x-{b}a--{c}!", "{{{a}}} 100% [{b}]^{c}", "{a} {b} {c}"])
+@pytest.mark.parametrize(
+    "text", ["{a}@{b} paid {c}", "{a}-{b}-{c}", "x{a}x-{b}a--{c}!", "{{{a}}} 100% [{b}]^{c}", "{a} {b} {c}"]
+)
 @given(values=st.lists(TEXTS, min_size=3, max_size=3))
 def test_whatever_the_fields_hold_they_are_read_back_from_one_line(text: str, values: list[str]) -> None:
     template = AuditTemplate(text)

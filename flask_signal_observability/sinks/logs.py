@@ -104,7 +104,12 @@ class LogsSink(Sink):
             return None
 
         def write(event: EventRecord, record: RequestRecord | None) -> None:
-            line = {"timestamp": timestamp_of(event.unix_ns), "level": level, "event": event.name, "service": service}
+            line: Line = {
+                "timestamp": timestamp_of(event.unix_ns),
+                "level": level,
+                "event": event.name,
+                "service": service,
+            }
             if record is not None:
                 line["request_id"] = record.request_id
                 if record.trace_id is not None:

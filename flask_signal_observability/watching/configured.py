@@ -72,5 +72,6 @@ def check_keywords(place: str, options: Mapping[str, Any], function: Any) -> Non
     for key in options:
         if key not in known:
             raise ConfigurationError(
-                f"OBSERVABILITY_WATCH[{place!r}]: {key!r} is no keyword of {function.__name__}(): it takes {', '.join(known)}"
+                f"OBSERVABILITY_WATCH[{place!r}]: {key!r} is no keyword of {function.__name__}(): "
+                f"it takes {', '.join(known)}"
             )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 import decimal
 import enum
 import itertools
 import re
 import uuid
 from collections.abc import Mapping
+from datetime import date
+from datetime import time
+from datetime import timedelta
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -47,7 +49,7 @@ FEWEST_SUSPECT = 6
 INT_BITS = 63
 MIN_INT, MAX_INT = -(2**INT_BITS), 2**INT_BITS - 1
 UNPRINTABLE = "<unprintable>"
-TEXTUAL = (decimal.Decimal, uuid.UUID, datetime.date, datetime.time, datetime.timedelta)
+TEXTUAL = (decimal.Decimal, uuid.UUID, date, time, timedelta)
 
 MISSING: Any = object()
 """Stands for a field that a payload does not have, and for a value that is none of a scalar's kinds."""
@@ -80,8 +82,9 @@ def reader_of(path: str) -> Read:
 
 
 def scalar(value: Any) -> Any:
-    """Return a plain copy of a scalar: text, a number, a truth value, None; also of an enumeration's member, a
-    ``Decimal``, a UUID, a date. Anything else is ``MISSING``.
+    """Return a plain copy of a scalar, and ``MISSING`` for anything else.
+
+    Scalars are text, numbers, truth values, None, and members of an enumeration, ``Decimal``, UUID, dates and times.
     """
     kind = type(value)
     if kind is str:
@@ -130,36 +133,41 @@ def make_extract(fields: tuple[str, ...] | None, redaction: Redaction, guard: Gu
 
     What fails loses itself alone, and is counted.
     """
+    return _scalars(redaction, guard) if fields is None else _named(fields, redaction, guard)
+
+
+def _scalars(redaction: Redaction, guard: Guard) -> Extract:
     hides = redaction.hides
-    if fields is None:
+    hidden: dict[str, bool] = {}
 
-        hidden: dict[str, bool] = {}
+    def scalars(payload: Payload) -> dict[str, Any]:
+        # The hot path of a watched signal.
+        found = {}
+        for key, value in payload.items():
+            is_hidden = hidden.get(key)
+            if is_hidden is None:
+                is_hidden = hides(key)
+                if len(hidden) < MAX_KEYS:
+                    hidden[key] = is_hidden
+            kind = type(value)
+            if is_hidden:
+                found[key] = MASK
+            elif kind is str:
+                short = len(value) < FEWEST_SUSPECT and value.isascii()
+                found[key] = value if short else _clean(value)
+            elif kind is float or kind is bool or (kind is int and MIN_INT <= value <= MAX_INT):
+                found[key] = value
+            else:
+                plain = guard.call("watch", "fields", scalar, value, default=UNPRINTABLE)
+                if plain is not MISSING:
+                    found[key] = plain
+        return found if len(found) <= MAX_FIELDS else dict(itertools.islice(found.items(), MAX_FIELDS))
 
-        def scalars(payload: Payload) -> dict[str, Any]:
-            # The hot path of a watched signal.
-            found = {}
-            for key, value in payload.items():
-                is_hidden = hidden.get(key)
-                if is_hidden is None:
-                    is_hidden = hides(key)
-                    if len(hidden) < MAX_KEYS:
-                        hidden[key] = is_hidden
-                kind = type(value)
-                if is_hidden:
-                    found[key] = MASK
-                elif kind is str:
-                    short = len(value) < FEWEST_SUSPECT and value.isascii()
-                    found[key] = value if short else _clean(value)
-                elif kind is float or kind is bool or (kind is int and MIN_INT <= value <= MAX_INT):
-                    found[key] = value
-                else:
-                    plain = guard.call("watch", "fields", scalar, value, default=UNPRINTABLE)
-                    if plain is not MISSING:
-                        found[key] = plain
-            return found if len(found) <= MAX_FIELDS else dict(itertools.islice(found.items(), MAX_FIELDS))
+    return scalars
 
-        return scalars
 
+def _named(fields: tuple[str, ...], redaction: Redaction, guard: Guard) -> Extract:
+    hides = redaction.hides
     readers = [(name, reader_of(name)) for name in fields]
 
     def plain(name: str, read: Read, payload: Payload) -> Any:

@@ -32,7 +32,10 @@ class Listener(Protocol):
 
 
 class ObservedNamespace(blinker.Namespace):
-    """A Blinker namespace whose watch covers the signals, too, that it makes later. Safe to use from several threads."""
+    """A Blinker namespace whose watch covers the signals, too, that it makes later.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, *arguments: Any, **signals: blinker.NamedSignal) -> None:
         super().__init__(*arguments, **signals)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["begin", "end", "Started"]
+__all__ = ["Started", "begin", "end"]
 
 MAX_OPEN = 64
 """Starts without an end that a context keeps; beyond these the oldest is forgotten."""

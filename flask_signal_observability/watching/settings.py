@@ -144,12 +144,10 @@ class WatchSettings:
         many: bool = False,
         told_anyhow: bool = False,
     ) -> WatchSettings:
-        """Return the settings, checked.
+        """Return the keywords of ``watch``, checked.
 
-        Args:
-            where: What the errors name; by default the call.
-            many: The signal is one of a namespace's: the metrics say which.
-            told_anyhow: There is somebody to tell, whatever is asked for.
+        ``where`` is what the errors name, ``many`` means one signal of a namespace, of which the metrics say the name,
+        and with ``told_anyhow`` there is somebody to tell, whatever is asked for.
 
         Raises:
             ConfigurationError: For what cannot work.
@@ -257,7 +255,9 @@ class _Asking:
 
     def _check_metric(self, key: str, name: Any, stem: Any) -> None:
         if not isinstance(name, str) or not METRIC_NAME.fullmatch(stem):
-            raise self.wrong(key, name, "give a name that Prometheus takes: letters, digits and _, no digit or __ first")
+            raise self.wrong(
+                key, name, "give a name that Prometheus takes: letters, digits and _, no digit or __ first"
+            )
         if stem.endswith(SUFFIXES):
             raise self.wrong(key, name, f"a name must not end in {' '.join(SUFFIXES)} (a counter in one _total)")
         if any(name == taken or stem == taken.removesuffix("_total") for taken in (*METRICS, *RUNTIME_METRICS)):
@@ -285,7 +285,9 @@ class _Asking:
         outputs, fields, audit = settings.outputs, settings.fields, settings.audit
         if span is True and (settings.measure is None or settings.measure.unit != "seconds"):
             raise self.wrong(
-                "span", span, "give the signal that announces the start, or measure= in _seconds, which then is its length"
+                "span",
+                span,
+                "give the signal that announces the start, or measure= in _seconds, which then is its length",
             )
         if settings.labels and not settings.metrics:
             raise self.wrong("labels", [label.name for label in settings.labels], "there is no count= or measure=")
@@ -297,7 +299,8 @@ class _Asking:
         asked = (settings.metrics, outputs.level, outputs.span_event, outputs.span, audit, told_anyhow)
         if not any(asked):
             raise ConfigurationError(
-                f"{self.where}: nothing is to become of the signal: give count=, measure=, span_event=, span=, log= or audit="
+                f"{self.where}: nothing is to become of the signal: "
+                "give count=, measure=, span_event=, span=, log= or audit="
             )
 
 

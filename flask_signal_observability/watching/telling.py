@@ -33,7 +33,7 @@ __all__ = ["SINK", "make_tell"]
 SINK = "watch"
 
 
-def make_tell(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Tell:
+def make_tell(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Tell:  # noqa: C901 - one closure
     """Return what tells one app's outputs of a signal: called on any thread, with anything.
 
     Raises:

@@ -132,9 +132,7 @@ class Watches:
                 pipeline.watched[watch.key] = tell
             self._watches[watch.key] = watch
             receivers = make_receivers(settings, watch.key, weakref.ref(self))
-            self._connections[watch.key] = [
-                Connection(signal, receiver, sender) for signal, receiver in receivers
-            ]
+            self._connections[watch.key] = [Connection(signal, receiver, sender) for signal, receiver in receivers]
             return watch
 
     def remove(self, watch: Watch) -> None:

@@ -165,7 +165,9 @@ def watch_all(
         ConfigurationError: It is none, or what is asked for cannot work.
     """
     if not isinstance(namespace, blinker.Namespace):
-        raise ConfigurationError(f"{where}: {namespace!r} is no namespace of Blinker's; for one signal there is watch()")
+        raise ConfigurationError(
+            f"{where}: {namespace!r} is no namespace of Blinker's; for one signal there is watch()"
+        )
 
     def settings_of(signal: Any) -> WatchSettings:
         return WatchSettings.of(signal, where=where, many=True, told_anyhow=watches.told_anyhow, **options)
