@@ -80,8 +80,7 @@ class Observability(Watching):
             self.init_app(app)
 
     def init_app(self, app: Flask) -> Flask:
-        """Observe ``app`` and return it; what is watched here is watched for an app, too,
-        that is observed already; such an app else stays as it is.
+        """Observe ``app`` and return it; one that is observed already stays as it is, but for what is watched here.
 
         Raises:
             ConfigurationError: for an unknown or impossible setting, or a registry that holds other metrics of these
