@@ -73,8 +73,9 @@ class AuditSink(Sink):
         return self._write_event if outputs.audit else None
 
     def _write_event(self, event: EventRecord, record: RequestRecord | None) -> None:
-        if event.audit_text is not None:
-            self._append(format_event(unix_ns=event.unix_ns, text=event.audit_text))
+        text = event.audit_text
+        if text is not None:
+            self._append(lambda: format_event(unix_ns=event.unix_ns, text=text))
 
     def finish(self, record: RequestRecord) -> None:
         """Write the request, where requests are audited and this one did not send ``access_logged`` itself."""
@@ -88,7 +89,7 @@ class AuditSink(Sink):
 
     def _write(self, unix_ns: int, user: object, address: object, path: object) -> None:
         self._append(
-            format_access(
+            lambda: format_access(
                 unix_ns=unix_ns,
                 user=ANONYMOUS if user is None else str(user) or ANONYMOUS,
                 address=UNKNOWN if address is None else str(address) or UNKNOWN,
@@ -96,10 +97,10 @@ class AuditSink(Sink):
             )
         )
 
-    def _append(self, line: str) -> None:
+    def _append(self, make_line: Callable[[], str]) -> None:
         outcome = "lost"
         try:
-            self._audit.write(f"{line}\n".encode())
+            self._audit.write(f"{make_line()}\n".encode())
             outcome = "written"
         finally:
             if self.count is not None:

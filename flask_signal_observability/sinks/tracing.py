@@ -25,6 +25,7 @@ from ..text import utf8
 from .request_span import RequestSpan
 from .server_span import make_starter
 from .server_span import PLAIN
+from .server_span import ServerSpan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,28 +246,31 @@ class TracingSink(Sink):
         """Return what adds an event to the span that is current, or makes a child of it that has ended."""
         event_name, span_name = outputs.span_event, outputs.span
 
-        def tell(event: EventRecord, record: RequestRecord | None) -> None:
+        def add_event(event: EventRecord, record: RequestRecord | None) -> None:
+            # The hot path of a watched signal.
+            segment: Segment | None = None if record is None else record.state.get(NAME)
+            span: Any = None
+            if segment is not None and segment.span is not None and otel_context.get_current() is segment.context:
+                span = segment.span.started_span  # found without a look at what is current
+            if span is None:
+                span = trace.get_current_span()
+            attributes = self._attributes(event.fields)
+            if type(span) is ServerSpan:
+                span.add_own_event(event_name or "", attributes, event.unix_ns)
+            elif span.is_recording():
+                span.add_event(event_name or "", attributes, event.unix_ns)
+
+        def make_child(event: EventRecord, record: RequestRecord | None) -> None:
             if event_name is not None:
-                self._add_to_current(event_name, event, record)
-            if span_name is not None and event.started_unix_ns is not None:
+                add_event(event, record)
+            if event.started_unix_ns is not None:
                 attributes = self._attributes(event.fields)
-                span = self._tracer.start_span(span_name, attributes=attributes, start_time=event.started_unix_ns)
+                span = self._tracer.start_span(span_name or "", attributes=attributes, start_time=event.started_unix_ns)
                 span.end(event.unix_ns)
 
-        return None if event_name is None and span_name is None else tell
-
-    def _add_to_current(self, name: str, event: EventRecord, record: RequestRecord | None) -> None:
-        segment: Segment | None = None if record is None else record.state.get(NAME)
-        span: Any = None
-        if segment is not None and segment.span is not None and otel_context.get_current() is segment.context:
-            span = segment.span.started_span  # found without the two lookups of what is current
-        if span is None:
-            span = trace.get_current_span()
-        add = getattr(span, "add_own_event", None)
-        if add is not None:
-            add(name, self._attributes(event.fields), event.unix_ns)
-        elif span.is_recording():
-            span.add_event(name, self._attributes(event.fields), event.unix_ns)
+        if span_name is not None:
+            return make_child
+        return None if event_name is None else add_event
 
     def _attributes(self, fields: dict[str, Any]) -> Attributes:
         if PLAIN.issuperset(map(type, fields.values())):
