@@ -20,6 +20,8 @@ from blinker import Namespace
 from blinker import Signal
 from flask import Flask
 from flask import g
+from opentelemetry.sdk.trace import SpanLimits
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from prometheus_client import CollectorRegistry
 
 from flask_signal_observability import Observability
@@ -220,6 +222,31 @@ class TestOutputs:
         ]
         assert observed.server_span.events == ()
 
+    @pytest.mark.parametrize(
+        ("limits", "attributes"),
+        [
+            (SpanLimits(max_attribute_length=2), {"bank": "on", "amount": 5}),
+            (SpanLimits(max_event_attributes=1), {"amount": 5}),
+        ],
+        ids=["length", "number"],
+    )
+    def test_the_providers_limits_hold(
+        self, observe: Callable[..., Observed], paid: Signal, limits: SpanLimits, attributes: dict[str, Any]
+    ) -> None:
+        observed = observe(provider_options={"span_limits": limits})
+        observed.observability.watch(paid, span_event=True)
+        visit(observed, lambda: paid.send("x", bank="one", amount=5))
+        assert dict(observed.server_span.events[0].attributes or {}) == attributes
+
+    def test_a_request_that_is_not_sampled_has_no_event_and_counts(
+        self, observe: Callable[..., Observed], paid: Signal
+    ) -> None:
+        observed = observe(provider_options={"sampler": ALWAYS_OFF})
+        observed.observability.watch(paid, span_event=True, count="paid_total")
+        visit(observed, lambda: paid.send("x"))
+        assert observed.spans == []
+        assert observed.value("paid_total") == 1
+
     def test_a_record_below_the_log_level_is_not_written(self, observe: Callable[..., Observed], paid: Signal) -> None:
         observed = observe(log_level="WARNING")
         observed.observability.watch(paid, log="info", name="quiet")
@@ -339,7 +366,6 @@ class TestPayloads:
             "text": Text("ok"),
             "surrogate": "\udc80",
             "long": "x" * 10_000_000,
-            "self": "kept",
             "event": "forged",
             "level": "forged",
             "trace_id": "forged",

@@ -241,6 +241,10 @@ class MetricsSink(Sink):
         """Return the child of these values, after the app's name, of a family that was declared."""
         return family.child(self._app_name, *labels, max_series=self._max_series)
 
+    def knows(self, family: Family, *labels: str) -> bool:
+        """Tell whether these values have a child of their own."""
+        return family.knows(self._app_name, *labels)
+
     # Requests.
 
     def open(self, record: RequestRecord) -> None:

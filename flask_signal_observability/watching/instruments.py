@@ -61,7 +61,18 @@ class Instruments:
             child = sink.watched(family, *signal)
             return lambda _: child
         readers = [_label_reader(label, self._guard) for label in self._labels]
-        return lambda payload: sink.watched(family, *signal, *[read(payload) for read in readers])
+        known: dict[tuple[str, ...], Any] = {}
+
+        def child_of(payload: Payload) -> Any:
+            values = tuple([read(payload) for read in readers])
+            child = known.get(values)
+            if child is None:
+                child = sink.watched(family, *signal, *values)
+                if sink.knows(family, *signal, *values):  # what overflows is counted each time
+                    known[values] = child
+            return child
+
+        return child_of
 
     def count(self, payload: Payload) -> None:
         """Count one signal."""
