@@ -29,12 +29,15 @@ from ..settings import Labels
 from ..settings import Level
 from ..settings import Matching
 from ..settings import Names
-from .fields import check_path
-from .template import AuditTemplate
+from .kinds import Buckets
+from .kinds import Path
+from .kinds import Template
 from .texts import OF_THE_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .template import AuditTemplate
 
 __all__ = ["Label", "WatchSettings", "check_sender", "disagreement"]
 
@@ -46,39 +49,6 @@ SUFFIXES = ("_total", "_bucket", "_count", "_sum", "_created", "_info")
 
 BUCKETS = {"seconds": DURATION_BUCKETS_SECONDS, "bytes": SIZE_BUCKETS_BYTES}
 SIGNAL_LABEL = "signal"
-
-
-class Path(Kind[str]):
-    """The path of a payload's field."""
-
-    def check(self, value: Any) -> str:
-        """Return it as it is."""
-        return check_path(value)
-
-
-class Template(Kind[AuditTemplate]):
-    """The text of an audit line."""
-
-    def check(self, value: Any) -> AuditTemplate:
-        """Return it compiled."""
-        if not isinstance(value, str):
-            raise ValueError("give a text with fields in braces: '{user}@{ip} paid {amount}'")  # noqa: TRY004
-        return AuditTemplate(value)
-
-
-class Buckets(Kind["tuple[float, ...]"]):
-    """Upper bounds of a histogram, rising."""
-
-    def check(self, value: Any) -> tuple[float, ...]:
-        """Return them as floats, without the infinite one, which is always there."""
-        remedy = "give rising numbers above 0, such as (1, 5, 10)"
-        try:
-            bounds = tuple(float(bound) for bound in value if bound != float("inf"))
-        except (TypeError, ValueError):
-            raise ValueError(remedy) from None
-        if not bounds or not all(low < high for low, high in zip((0.0, *bounds), bounds)):  # noqa: B905
-            raise ValueError(remedy)
-        return bounds
 
 
 FIELDS = Names(Path())
