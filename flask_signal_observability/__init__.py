@@ -25,16 +25,22 @@ if typing.TYPE_CHECKING:
     from .signals import access_logged
     from .signals import annotate
     from .signals import event_bus
+    from .watching.namespaces import NamespaceWatch
+    from .watching.namespaces import ObservedNamespace
+    from .watching.watch import Watch
 
 __all__ = [
     "AuditRecord",
     "Config",
     "ConfigurationError",
     "EventRecord",
+    "NamespaceWatch",
     "Observability",
     "ObservabilityError",
+    "ObservedNamespace",
     "RequestRecord",
     "Sink",
+    "Watch",
     "access_logged",
     "add_request_context",
     "annotate",
@@ -52,10 +58,13 @@ _room_of = {
     "Config": "config",
     "ConfigurationError": "errors",
     "EventRecord": "record",
+    "NamespaceWatch": "watching.namespaces",
     "Observability": "extension",
     "ObservabilityError": "errors",
+    "ObservedNamespace": "watching.namespaces",
     "RequestRecord": "record",
     "Sink": "record",
+    "Watch": "watching.watch",
     "access_logged": "signals",
     "add_request_context": "log_formatter",
     "annotate": "signals",

@@ -16,13 +16,24 @@ import re
 import traceback
 from datetime import datetime
 from datetime import timezone
+from functools import lru_cache
 
 from .errors import ObservabilityError
 from .record import error_type_of
 from .redaction import mask_patterns
 from .timestamps import utc_text
 
-__all__ = ["AuditLineError", "AuditRecord", "format_access", "format_error", "parse_audit_line"]
+__all__ = [
+    "AuditLineError",
+    "AuditRecord",
+    "escape_field",
+    "format_access",
+    "format_error",
+    "format_event",
+    "is_plain_text",
+    "parse_audit_line",
+    "unescape_field",
+]
 
 MAX_FIELD_CHARACTERS = 2048
 """A longer field is cut to this, its last character then ``…``; counted before anything is escaped."""
@@ -82,6 +93,33 @@ def format_access(*, unix_ns: int, user: str, address: str, path: str) -> str:
     if not _PLAIN(told):
         told = f"{_escaped(user, _IN_FIELD)}@{_escaped(address, _IN_ADDRESS)} accessed {_escaped(path, _IN_FIELD)}"
     return f"[{utc_text(unix_ns)}+00:00] {told}"
+
+
+def format_event(*, unix_ns: int, text: str) -> str:
+    """Return the audit line of a watched signal, without its newline; the fields in ``text`` are escaped already."""
+    return f"[{utc_text(unix_ns)}+00:00] {text}"
+
+
+def is_plain_text(text: str) -> bool:
+    """Tell whether ``text`` may stand in a line as it is."""
+    return _IN_TEXT.search(text) is None
+
+
+def escape_field(text: str, also: str = "") -> str:
+    """Return a field of a line: cut at 2048 characters, spaces and the character ``also`` escaped, too."""
+    if also not in text or not also:
+        return text if _PLAIN(text) else _escaped(text, _IN_FIELD)
+    return _escaped(text, _also(also))
+
+
+@lru_cache(maxsize=64)
+def _also(character: str) -> re.Pattern[str]:
+    return re.compile(f"[{re.escape(character)} {_UNSAFE}]")
+
+
+def unescape_field(text: str) -> str:
+    """Return what ``escape_field`` was given."""
+    return _ESCAPE.sub(_character, text)
 
 
 def format_error(*, unix_ns: int, app: str, error: BaseException, message: bool = True) -> str:

@@ -33,6 +33,7 @@ from .settings import OrNone
 from .settings import setting
 from .settings import Shared
 from .settings import Stream
+from .watching.configured import WatchTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,6 +189,10 @@ class Config:
 
     context_signals: bool = setting(Boolean(), default=True)
     """Observes the four context and teardown signals, too."""
+
+    watch: Mapping[str, Mapping[str, Any]] = setting(WatchTable(), default=MappingProxyType({}))
+    """The app's own signals that are watched, by where they are (``shop.signals:order_paid``; a namespace: all of its
+    signals), each with the keywords of ``Observability.watch``; in the environment as JSON."""
 
     audit_path: str = setting(FilePath(), default="access_audit.log")
     """The audit file; made at the first record."""

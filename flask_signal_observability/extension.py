@@ -32,6 +32,8 @@ from .sinks.audit import AuditSink
 from .sinks.logs import LogsSink
 from .sinks.metrics import MetricsSink
 from .sinks.tracing import TracingSink
+from .watching.watching import watch_configured
+from .watching.watching import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +50,7 @@ __all__ = ["Observability"]
 STAGES = ("open", "attach", "detach", "start", "event", "signal", "context", "finish", "abandon")
 
 
-class Observability:
+class Observability(Watching):
     """Turns a Flask app's signals into spans, metrics, JSON records and audit lines.
 
     ``Observability(app)``, or ``Observability().init_app(app)`` in a factory; one object may serve several apps, which
@@ -78,6 +80,7 @@ class Observability:
         **settings: Any,
     ) -> None:
         self._sinks = check_objects(sinks, tracer_provider)
+        super().__init__(told_anyhow=bool(self._sinks))
         self._registry = prometheus_client.REGISTRY if registry is None else registry
         self._tracer_provider = tracer_provider
         self._settings = settings
@@ -86,7 +89,7 @@ class Observability:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> Flask:
-        """Observe ``app`` and return it; an app that is observed already stays as it is.
+        """Observe ``app`` and return it; one that is observed already stays as it is, but for what is watched here.
 
         Raises:
             ConfigurationError: for an unknown or impossible setting, or a registry that holds other metrics of these
@@ -97,6 +100,7 @@ class Observability:
         present = app.extensions.get(EXTENSION)
         if isinstance(present, Pipeline):
             self._apps.add(app)
+            self._watches.serve(present)
             return app
         if present is not None:
             raise ConfigurationError(
@@ -107,6 +111,8 @@ class Observability:
         guard = Guard()
         metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
+        self._watches.serve(pipeline)
+        watch_configured(config.watch, pipeline, told_anyhow=bool(self._sinks))
         exposition = None
         if metrics is not None:
             exposition = pipeline.exposition = Exposition(
@@ -159,7 +165,7 @@ class Observability:
                     guard,
                     metrics.dropped,
                     config.flush_timeout_seconds,
-                    version,
+                    __version__,
                 )
             sinks.append(metrics)
         if config.logs:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .exposition import Exposition
     from .exposition import Server
     from .guard import Guard
+    from .record import Outputs
 
 __all__ = ["EXTENSION", "Pipeline"]
 
@@ -56,6 +57,10 @@ class Pipeline:
         """What answers at ``metrics_path``."""
         self.metrics_server: Server | None = None
         """What answers at ``metrics_port``."""
+        self.watched: dict[int, Callable[..., None]] = {}
+        """What tells of each signal that is watched here."""
+        self.kept: list[object] = []
+        """What has to live as long as the app."""
         self.read_environ = identity.make_reader(config, Redaction(config.redact))
         self._read_user = identity.make_user_reader(config)
         self._request_id_key = "HTTP_" + config.request_id_header.upper().replace("-", "_")
@@ -198,6 +203,21 @@ class Pipeline:
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
         """Hand an event to every sink."""
         self.guard.each("event", self._event, event, record)
+
+    def tellers(self, outputs: Outputs) -> Stage:
+        """Return whom to tell of events that are to become these outputs; asked once, when a watch begins.
+
+        A sink that can tell has a ``teller(outputs)``, which returns None where there is nothing for it to do. Any
+        other that has an ``event`` is told there.
+        """
+        tellers = []
+        for sink in self.sinks:
+            for name, method in _stage((sink,), "event"):
+                teller = getattr(sink, "teller", None)
+                told = method if teller is None else teller(outputs)
+                if told is not None:
+                    tellers.append((name, told))
+        return tuple(tellers)
 
     def end_renders(self, record: RequestRecord, error: BaseException | None) -> None:
         """End the renders that no template_rendered ended: their template, or the request, has failed."""

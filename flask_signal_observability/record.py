@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
 
-__all__ = ["EventRecord", "PendingRender", "RequestRecord", "Sink", "current_record", "error_type_of", "record_here"]
+__all__ = [
+    "EventRecord",
+    "Outputs",
+    "PendingRender",
+    "RequestRecord",
+    "Sink",
+    "current_record",
+    "error_type_of",
+    "record_here",
+]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -166,6 +175,21 @@ class PendingRender:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What becomes of an event that was asked for by name, rather than known to the sinks."""
+
+    level: str | None = None
+    """Of its JSON record, in lower case; None: no record."""
+    level_number: int = 0
+    span_event: str | None = None
+    """The name of the event on the span that is current; None: no event."""
+    span: str | None = None
+    """The name of a child span, which a timed event becomes; None: no span."""
+    audit: bool = False
+    """There is a line for the audit file."""
+
+
 @dataclasses.dataclass
 class EventRecord:
     """Something that happened, in a request or outside of one.
@@ -183,6 +207,10 @@ class EventRecord:
     started_unix_ns: int | None = None
     duration_ns: int | None = None
     error: BaseException | None = None
+    outputs: Outputs | None = None
+    """Of a watched signal: what was asked for. Its fields are plain, and redacted."""
+    audit_text: str | None = None
+    """Of a watched signal: its audit line, escaped, without the time."""
 
 
 class Sink:

@@ -8,14 +8,14 @@ import weakref
 from typing import Any
 from typing import TYPE_CHECKING
 
-import blinker
 import flask
 
-from .catalogue import OTHER
+from .origin import request_of
+from .origin import user_of
 from .pipeline import EXTENSION
 from .record import current_record
 from .record import EventRecord
-from .record import RequestRecord
+from .watching.namespaces import ObservedNamespace
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -24,7 +24,7 @@ __all__ = ["access_logged", "annotate", "event_bus", "live_pipelines", "register
 
 logger = logging.getLogger("flask_signal_observability")
 
-event_bus = blinker.Namespace()
+event_bus = ObservedNamespace()
 """A namespace for an app's own signals; ``access_logged`` lives in it."""
 
 access_logged = event_bus.signal(
@@ -79,23 +79,6 @@ def _pipeline_here() -> Pipeline | None:
     return live[0] if live else None
 
 
-def _where(pipeline: Pipeline) -> dict[str, str | None]:
-    record = current_record.get()
-    if record is None or record.app is not pipeline.app:
-        if not flask.has_request_context():
-            return {"user": None, "ip": None, "path": None}
-        # A request context without a server, such as test_request_context().
-        environ = flask.request.environ
-        record = RequestRecord(pipeline.app, pipeline.app_name, environ, OTHER, 0, 0, pipeline.read_environ)
-    if not record.path:
-        record.describe()
-    return {
-        "user": pipeline.user() if flask.has_app_context() else None,
-        "ip": record.client_address,
-        "path": record.path,
-    }
-
-
 def _on_access(sender: object, /, **payload: Any) -> None:
     pipeline = _pipeline_here()
     if pipeline is not None:
@@ -105,7 +88,13 @@ def _on_access(sender: object, /, **payload: Any) -> None:
 def _tell_access(pipeline: Pipeline, sender: object, payload: dict[str, Any]) -> None:
     record = current_record.get()
     own = record if record is not None and record.app is pipeline.app else None
-    event = EventRecord("access_logged", pipeline.app_name, {**payload, **_where(pipeline)}, time.time_ns(), sender)
+    request = request_of(pipeline, record)
+    where = {
+        "user": user_of(pipeline, None),
+        "ip": None if request is None else request.client_address,
+        "path": None if request is None else request.path,
+    }
+    event = EventRecord("access_logged", pipeline.app_name, {**payload, **where}, time.time_ns(), sender)
     pipeline.event(event, own)
 
 

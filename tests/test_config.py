@@ -54,6 +54,12 @@ IMPOSSIBLE = {
     "flush_timeout_seconds": [(value, "from 1 to 3600") for value in (0, 3601, True, 1.5, "5", None)],
     "metrics_port": [(0, "1 to 65535"), (65536, "1 to 65535"), (True, "1 to 65535"), ("80", "1 to 65535")],
     "metrics_shared": [(value, "absolute path") for value in ("on", "run/metrics", "", None, True, "/a\0b")],
+    "watch": [
+        ([], "mapping of 'module:signal'"),
+        ({"order_paid": {}}, "such as"),
+        ({"shop.signals:order_paid": "count"}, "such as"),
+        ({7: {}}, "such as"),
+    ],
     "metric_labels": [
         ({"le": ("a",)}, "taken"),
         ({"http_route": ("a",)}, "taken"),
@@ -443,7 +449,9 @@ def as_text(value: object) -> str:
 
 
 def test_all_but_two_fields_can_be_written_in_the_environment():
-    assert set(FIELDS) - WRITABLE.keys() == {"user", "metric_labels"}
+    assert set(FIELDS) - WRITABLE.keys() == {"user", "metric_labels", "watch"}
+    watch = resolve({}, {"OBSERVABILITY_WATCH": '{"shop.signals:order_paid": {"log": "info"}}'}).watch
+    assert watch == {"shop.signals:order_paid": {"log": "info"}}
 
 
 @pytest.mark.parametrize("name", sorted(WRITABLE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -62,14 +63,19 @@ def test_compute_writes_the_seeds_error_journal_line_without_a_receiver(tmp_path
     )
 
 
-def test_user_action_prints_the_seeds_line(tmp_path: Path) -> None:
+def test_user_action_is_told_from_a_program(tmp_path: Path) -> None:
     said = execute(str(SEED / "user_action.py"), directory=tmp_path)
-    assert said == "Audit: usr_123 performed checkout from payment_gateway\n"
+    record = json.loads(said)
+    assert (record["event"], record["user_id"], record["action"]) == ("user-action", "usr_123", "checkout")
+    line = (tmp_path / "access_audit.log").read_text()
+    assert re.fullmatch(TIME + r" usr_123 performed checkout from payment_gateway\n", line)
 
 
-def test_user_action_writes_no_file(tmp_path: Path) -> None:
-    execute(str(SEED / "user_action.py"), directory=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_user_action_is_told_in_a_request(tmp_path: Path) -> None:
+    said = visit("user_action", "/checkout", tmp_path)
+    assert "answer 200" in said
+    (told,) = [json.loads(line) for line in said.splitlines() if '"event":"user-action"' in line]
+    assert told["trace_id"]
 
 
 def test_the_audit_signal_lives_on_the_packages_bus(tmp_path: Path) -> None:

@@ -155,6 +155,20 @@ def test_a_paid_order_annotates_its_record(client: FlaskClient, tmp_path: Path) 
     assert (paid["http.route"], paid["order.id"], paid["order.total_cents"]) == ("/checkout/", 1, 9100)
 
 
+def test_a_paid_order_is_a_record_of_its_own(client: FlaskClient, tmp_path: Path) -> None:
+    buy(client)
+    (told,) = [record for record in records(tmp_path) if record["event"] == "order-paid"]
+    assert (told["level"], told["order.id"], told["order.currency"]) == ("info", 1, "EUR")
+
+
+def test_low_stock_is_a_warning_and_an_audit_line(client: FlaskClient, tmp_path: Path) -> None:
+    buy(client, quantity=6)
+    (told,) = [record for record in records(tmp_path) if record["event"] == "stock-low"]
+    assert told["level"] == "warning"
+    line = f"anonymous@127.0.0.1 left {told['product.stock']} of oak-lamp"
+    assert line in (tmp_path / "access_audit.log").read_text()
+
+
 def test_low_stock_annotates_the_record_of_its_order(client: FlaskClient, tmp_path: Path) -> None:
     buy(client, quantity=6)
     finished = [record for record in records(tmp_path) if record["event"] == "request_finished"]

@@ -105,6 +105,33 @@ def test_the_program_about_logs_leaves_lines_with_the_ids_of_their_request(tmp_p
     assert [changing.sub("", line) for line in written] == [changing.sub("", line) for line in lines]
 
 
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the program about an app's own signals leaves."""
+    directory = tmp_path_factory.mktemp("watched")
+    (program,) = re.findall(r"```python\n(from blinker import.*?)```", README, re.DOTALL)
+    drive = """
+app.logger.disabled = True
+app.test_client().post("/pay")
+print(app.test_client().get("/metrics").text, open("access_audit.log").read())
+"""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OBSERVABILITY_"))}
+    command = [sys.executable, "-c", program + drive]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=directory, env=environ, timeout=60
+    ).stdout
+
+
+def test_the_program_with_a_signal_leaves_what_the_readme_shows(watched: str) -> None:
+    (shown,) = re.findall(r"^`POST /pay` leaves\n\n```text\n(.*?)```", README, re.DOTALL | re.MULTILINE)
+    *metrics, record, audit = shown.splitlines()
+    assert [line for line in metrics if line not in watched.splitlines()] == []
+    assert audit.partition("] ")[2] in watched
+    (written,) = re.findall(r'^\{.*"event":"order-paid".*\}$', watched, re.MULTILINE)
+    assert re.findall(r'"([\w.]+)":', written) == re.findall(r'"([\w.]+)":', record)
+    assert written.endswith('"amount":12.5,"currency":"EUR","card":"REDACTED"}')
+
+
 def test_every_setting_is_in_the_readme() -> None:
     fields = {field.name for field in dataclasses.fields(Config)}
     assert [name for name in sorted(fields) if f"`{name}`" not in README] == []

@@ -1,5 +1,7 @@
 """The seed's dashboard: one line more, and its audit line has spans, metrics and JSON records beside it.
 
+The second line makes a counter and a span event of the same signal.
+
 flask --app application run     # then: curl '127.0.0.1:5000/dashboard?user=alice'; cat access_audit.log
 """
 
@@ -13,7 +15,8 @@ from flask import request
 from flask_signal_observability import Observability
 
 app = Flask(__name__)
-Observability(app)
+observability = Observability(app)
+observability.watch(access_logged, count="accesses_total", span_event="access", log="info")
 
 
 @app.route("/dashboard")

@@ -67,7 +67,7 @@ class Observation:
         counts = {
             "metrics": observed_requests(get(f"{self.shop}/metrics")),
             "records": len(self.finished()),
-            "audit": len(self.lines(AUDIT_FILE)),
+            "audit": sum(" accessed " in line for line in self.lines(AUDIT_FILE)),
         }
         if self.collector is not None:
             counts["spans"] = sum(span.is_server for span in self.collector.spans())

@@ -22,14 +22,21 @@ if TYPE_CHECKING:
     Row = tuple[tuple[str, ...], int]
     """The values of the labels, and the number."""
 
-__all__ = ["Cell", "Family", "Histogram"]
+__all__ = ["MAX_AMOUNT", "Cell", "Family", "Histogram", "scale_of"]
 
 NANO = 1_000_000_000
 UNITS = {"seconds": NANO, "bytes": 1}
 """How many of what a cell counts are one of what the metric's name says."""
 
+MILLION = 1_000_000
+
 MAX_AMOUNT = 2**50
 """A larger observation counts as this one: a few thousand of them are the most that a sum can hold."""
+
+
+def scale_of(unit: str) -> int:
+    """Return how many parts of a unit a cell counts: whatever is no time or size is counted in millionths."""
+    return UNITS.get(unit, MILLION)
 
 
 class Cell:
@@ -114,7 +121,7 @@ class Family:
         self.name = metric.name
         self.kind = metric.kind
         self.labels = metric.labels + extra_labels
-        self.unit = UNITS.get(metric.unit, 1)
+        self.unit = scale_of(metric.unit) if metric.buckets else 1
         self.bounds = tuple(round(bound * self.unit) for bound in metric.buckets)
         self.cells = len(self.bounds) + 2 if self.bounds else 1
         self.slots = len(self.bounds) + 1 if self.bounds else 0

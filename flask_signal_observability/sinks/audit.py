@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..audit_line import format_access
 from ..audit_line import format_error
+from ..audit_line import format_event
 from ..files import AppendFile
 from ..record import Sink
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..guard import Guard
     from ..record import EventRecord
+    from ..record import Outputs
     from ..record import RequestRecord
 
 __all__ = ["AuditSink"]
@@ -66,6 +68,15 @@ class AuditSink(Sink):
             line = format_error(unix_ns=event.unix_ns, app=self._app_repr, error=event.error, message=self._message)
             self._journal.write(f"{line}\n".encode())
 
+    def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
+        """Return what writes an event's own audit line."""
+        return self._write_event if outputs.audit else None
+
+    def _write_event(self, event: EventRecord, record: RequestRecord | None) -> None:
+        text = event.audit_text
+        if text is not None:
+            self._append(lambda: format_event(unix_ns=event.unix_ns, text=text))
+
     def finish(self, record: RequestRecord) -> None:
         """Write the request, where requests are audited and this one did not send ``access_logged`` itself."""
         if self._audit_requests and not record.audited:
@@ -77,15 +88,19 @@ class AuditSink(Sink):
         self._journal.close()
 
     def _write(self, unix_ns: int, user: object, address: object, path: object) -> None:
-        outcome = "lost"
-        try:
-            line = format_access(
+        self._append(
+            lambda: format_access(
                 unix_ns=unix_ns,
                 user=ANONYMOUS if user is None else str(user) or ANONYMOUS,
                 address=UNKNOWN if address is None else str(address) or UNKNOWN,
                 path=UNKNOWN if path is None else str(path) or UNKNOWN,
             )
-            self._audit.write(f"{line}\n".encode())
+        )
+
+    def _append(self, make_line: Callable[[], str]) -> None:
+        outcome = "lost"
+        try:
+            self._audit.write(f"{make_line()}\n".encode())
             outcome = "written"
         finally:
             if self.count is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..config import Config
     from ..record import EventRecord
+    from ..record import Outputs
     from ..record import RequestRecord
 
     Line = dict[str, Any]
@@ -104,6 +105,33 @@ class LogsSink(Sink):
         else:
             return
         self._write(line, record)
+
+    def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
+        """Return what writes an event at the level that was asked for; its fields are plain and redacted."""
+        level, service = outputs.level, self._service
+        if level is None or outputs.level_number < self._least:
+            return None
+
+        def write(event: EventRecord, record: RequestRecord | None) -> None:
+            line: Line = {
+                "timestamp": timestamp_of(event.unix_ns),
+                "level": level,
+                "event": event.name,
+                "service": service,
+            }
+            if record is not None:
+                line["request_id"] = record.request_id
+                if record.trace_id is not None:
+                    line["trace_id"], line["span_id"] = record.trace_id, record.span_id
+            fields = event.fields
+            if not OWN_KEYS.isdisjoint(fields):
+                fields = {key: value for key, value in fields.items() if key not in OWN_KEYS}
+            line.update(fields)
+            if event.duration_ns is not None:
+                line["duration_seconds"] = event.duration_ns / 1e9
+            self._write(line, record)
+
+        return write
 
     def finish(self, record: RequestRecord) -> None:
         """Write ``request_finished``: an error if ``error_type`` is set, a warning for a 4xx, else info."""

@@ -7,6 +7,7 @@ import itertools
 import threading
 import weakref
 from bisect import bisect_left
+from typing import Any
 from typing import TYPE_CHECKING
 
 import prometheus_client
@@ -16,6 +17,7 @@ from ..catalogue import OTHER
 from ..errors import ConfigurationError
 from ..metrics_store.family import Family
 from ..metrics_store.family import MAX_AMOUNT
+from ..metrics_store.names import check_names
 from ..metrics_store.segment import MAX_CELL
 from ..metrics_store.segment import SLOT_WORDS
 from ..metrics_store.segment import write_slot
@@ -38,10 +40,12 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from ..catalogue import Metric
     from ..config import Config
     from ..metrics_push.push import Push
     from ..metrics_store.family import Histogram
     from ..record import EventRecord
+    from ..record import Outputs
     from ..record import RequestRecord
 
 __all__ = ["Families", "MetricsSink", "Vocabulary"]
@@ -93,6 +97,29 @@ class Families:
 
     def __getitem__(self, name: str) -> Family:
         return self._families[name]
+
+    def declare(self, metric: Metric, registry: CollectorRegistry) -> Family:
+        """Return the family of a metric that is not the catalogue's, made at the first call.
+
+        Raises:
+            ConfigurationError: The registry holds another metric of this name.
+        """
+        with _families_lock:
+            family = self._families.get(metric.name)
+            if family is None:
+                check_names(metric, registry)
+                family = self._families[metric.name] = Family(metric, self.store, overflow=self[OVERFLOW])
+                # Under all names again, for name[] and for the next that looks for a name that is free.
+                registry.unregister(self.store)
+                registry.register(self.store)
+        known = family.metric
+        if (known.kind, known.labels, known.buckets) != (metric.kind, metric.labels, metric.buckets):
+            raise ConfigurationError(
+                f"{metric.name!r} is there already, with other labels or buckets: "
+                f"a {known.kind} with the labels {known.labels} and the buckets {known.buckets}, "
+                f"not a {metric.kind} with {metric.labels} and {metric.buckets}. Give one of them another name."
+            )
+        return family
 
     @classmethod
     def of(cls, registry: CollectorRegistry, extra_labels: tuple[str, ...], shared: str = "off") -> Families:
@@ -158,6 +185,7 @@ class MetricsSink(Sink):
 
     def __init__(self, config: Config, app_name: str, registry: CollectorRegistry) -> None:
         self._app_name = app_name = utf8(app_name)
+        self._registry = registry
         self._max_series = config.max_series
         self._allowed = {name: frozenset(values) for name, values in sorted(config.metric_labels.items())}
         self.families = families = Families.of(registry, tuple(self._allowed), config.metrics_shared)
@@ -215,6 +243,20 @@ class MetricsSink(Sink):
         """Push them now, in bounded time."""
         if self.push is not None:
             self.push.flush()
+
+    # Watched signals: their families are the user's.
+
+    def declare(self, metric: Metric) -> Family:
+        """Return the family of a metric that is not the catalogue's; see :meth:`Families.declare`."""
+        return self.families.declare(metric, self._registry)
+
+    def watched(self, family: Family, *labels: str) -> Any:
+        """Return the child of these values, after the app's name, of a family that was declared."""
+        return family.child(self._app_name, *labels, max_series=self._max_series)
+
+    def knows(self, family: Family, *labels: str) -> bool:
+        """Tell whether these values have a child of their own."""
+        return family.knows(self._app_name, *labels)
 
     # Requests.
 
@@ -300,6 +342,9 @@ class MetricsSink(Sink):
         return text if text in self._allowed[name] else OTHER
 
     # Events.
+
+    def teller(self, outputs: Outputs) -> None:
+        """Have nothing to do: what watches a signal counts it."""
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
         """Count an error or a message, time a render."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     Attributes = dict[str, AttributeValue]
 
-__all__ = ["UNSET", "Identity", "ServerSpan", "Starter", "make_starter"]
+__all__ = ["PLAIN", "UNSET", "Identity", "ServerSpan", "Starter", "make_starter"]
 
 NEEDED = (
     "sampler",
@@ -435,6 +435,24 @@ class ServerSpan(sdk.Span):
                 own.update(attributes)
                 return
         self.set_attributes(attributes)
+
+    def add_own_event(self, name: str, attributes: Attributes, unix_ns: int) -> None:
+        """Add an event of which the caller knows that the keys of its attributes are text; none where it has ended."""
+        limits = self._limits
+        if (
+            limits.max_attribute_length is None
+            and (limits.max_event_attributes is None or len(attributes) <= limits.max_event_attributes)
+            and PLAIN.issuperset(map(type, attributes.values()))
+            and "" not in attributes
+        ):
+            event = sdk.Event(name, OwnAttributes(attributes), unix_ns)
+            with self._lock:
+                if self._end_time is None:
+                    if self._events == ():
+                        self._events = self._new_events()  # type: ignore[no-untyped-call]
+                    self._events.append(event)
+        elif self._end_time is None:
+            self.add_event(name, attributes, unix_ns)
 
     def _readable_span(self) -> sdk.ReadableSpan:
         return readable_span(

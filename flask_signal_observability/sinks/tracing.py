@@ -25,9 +25,12 @@ from ..redaction import mask_repr
 from ..text import utf8
 from .request_span import RequestSpan
 from .server_span import make_starter
+from .server_span import PLAIN
+from .server_span import ServerSpan
 from .server_span import UNSET
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Mapping
 
     from opentelemetry.context import Context
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..guard import Guard
     from ..record import EventRecord
+    from ..record import Outputs
     from ..record import RequestRecord
     from ..redaction import Redaction
     from .server_span import Identity
@@ -291,6 +295,49 @@ class TracingSink(Sink):
             span.add_event("exception", self._error_attributes(event.error), event.unix_ns)
         elif event.name == "message_flashed":
             span.add_event("message_flashed", {"category": utf8(event.fields["category"])}, event.unix_ns)
+
+    def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
+        """Return what adds an event to the span that is current, or makes a child of it that has ended."""
+        event_name, span_name = outputs.span_event, outputs.span
+
+        def add_event(event: EventRecord, record: RequestRecord | None) -> None:
+            # The hot path of a watched signal.
+            waiting: RequestSpan | None = None if record is None else record.state.get(NAME)
+            span: Any
+            if waiting is not None and record is not None and otel_context.get_current() is record.state.get(CURRENT):
+                span = waiting  # found without a look at what is current
+            else:
+                span = trace.get_current_span()
+            if not span.is_recording():
+                return
+            if type(span) is RequestSpan:
+                span = span.start()
+            attributes = self._attributes(event.fields)
+            if type(span) is ServerSpan:
+                span.add_own_event(event_name or "", attributes, event.unix_ns)
+            else:
+                span.add_event(event_name or "", attributes, event.unix_ns)
+
+        def make_child(event: EventRecord, record: RequestRecord | None) -> None:
+            if event_name is not None:
+                add_event(event, record)
+            if event.started_unix_ns is not None:
+                attributes = self._attributes(event.fields)
+                span = self._tracer.start_span(span_name or "", attributes=attributes, start_time=event.started_unix_ns)
+                span.end(event.unix_ns)
+
+        if span_name is not None:
+            return make_child
+        return None if event_name is None else add_event
+
+    def _attributes(self, fields: dict[str, Any]) -> Attributes:
+        if PLAIN.issuperset(map(type, fields.values())):
+            return fields
+        return {
+            key: value if type(value) in PLAIN else self._guard.call(NAME, "event", attribute, value, default="")
+            for key, value in fields.items()
+            if value is not None
+        }
 
     def _render(self, event: EventRecord) -> None:
         template = utf8(event.fields["template"])

@@ -23,6 +23,7 @@ from . import errors
 from . import operations
 from . import reports
 from . import shipping
+from . import signals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config["SECRET_KEY"] = os.environ.get("SHOP_SECRET_KEY", "for the demonstration only")
     app.config.update(config or {})
 
-    Observability(app, service_name="shop", audit_requests=True)
+    observability = Observability(app, service_name="shop", audit_requests=True)
+    signals.watch(observability)
 
     database.init_app(app)
     errors.init_app(app)

@@ -1,0 +1,1 @@
+"""Custom signals: what becomes of them, said once and compiled once."""
