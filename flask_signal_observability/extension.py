@@ -12,6 +12,7 @@ from flask import Flask
 
 from . import providers
 from . import receivers
+from . import refusal
 from . import signals
 from .access import make_rule
 from .boundary import Boundary
@@ -102,6 +103,8 @@ class Observability:
             exposition = Exposition(self._registry, make_rule(config.metrics_access, guard), guard)
             if config.metrics_port is not None:
                 pipeline.metrics_server = serve(config.metrics_port, exposition, guard)
+        if config.audit and config.audit_requests and config.audit_on_error == "closed":
+            refusal.install(app)
         boundary = Boundary(app.wsgi_app, pipeline, exposition)
         # An instance attribute is how Flask documents WSGI middleware.
         app.wsgi_app = boundary  # type: ignore[method-assign]

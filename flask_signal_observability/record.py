@@ -183,6 +183,8 @@ class EventRecord:
     started_unix_ns: int | None = None
     duration_ns: int | None = None
     error: BaseException | None = None
+    refused: bool = False
+    """It had to be written and could not be: whoever sent it must not go on."""
 
 
 class Sink:

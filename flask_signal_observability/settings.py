@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import re
+import sys
 from collections.abc import Callable
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -37,7 +38,9 @@ __all__ = [
     "Level",
     "Matching",
     "Names",
+    "Number",
     "OrNone",
+    "Proxies",
     "Shared",
     "Stream",
     "TextStream",
@@ -136,6 +139,26 @@ class Integer(Kind[int]):
         return self.check(text)
 
 
+@dataclasses.dataclass(frozen=True)
+class Number(Kind[float]):
+    """A number between two bounds, both included."""
+
+    minimum: float
+    maximum: float = math.inf
+
+    def check(self, value: Any) -> float:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and self.minimum <= value <= min(self.maximum, sys.float_info.max):
+            return float(value)
+        upper = "up" if self.maximum == math.inf else f"to {self.maximum:g}"
+        raise ValueError(f"give a number from {self.minimum:g} {upper}")
+
+    def from_text(self, text: str) -> float:
+        with contextlib.suppress(ValueError):
+            return self.check(float(text))
+        return self.check(text)
+
+
 class Choice(Kind[S]):
     """One of a few words, in any case."""
 
@@ -146,8 +169,7 @@ class Choice(Kind[S]):
         for word in self.words:
             if isinstance(value, str) and value.strip().lower() == word.lower():
                 return word
-        which = "one of" if len(self.words) > 1 else "the only value of this version,"
-        raise ValueError(f"give {which} {', '.join(map(repr, self.words))}")
+        raise ValueError(f"give one of {', '.join(map(repr, self.words))}")
 
 
 class Level(Choice[str]):
@@ -340,10 +362,33 @@ class Access(Kind["str | Callable[[Any], object]"]):
 
     @staticmethod
     def _network(text: str) -> str:
+        return network_text(text)
+
+
+class Proxies(Kind["int | tuple[str, ...]"]):
+    """How many proxies to believe, or the networks that they are in: a tuple, or text with commas."""
+
+    def check(self, value: Any) -> int | tuple[str, ...]:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.removeprefix("networks:").split(",") if part.strip()]
+        if isinstance(value, (tuple, list, set, frozenset)) and all(isinstance(each, str) for each in value):
+            networks = tuple(dict.fromkeys(map(network_text, value)))
+            return networks or 0
         try:
-            network = ipaddress.ip_network(text, strict=False)
-        except ValueError:
-            raise ValueError(f"{text!r} is no network; write networks in CIDR form, such as 10.0.0.0/8") from None
-        if network.network_address != ipaddress.ip_address(text.partition("/")[0]):
-            raise ValueError(f"{text} has host bits set; write {network}")
-        return str(network)
+            return Integer(0).check(value)
+        except ValueError as refusal:
+            raise ValueError(f"{refusal}, or the networks of the proxies, such as ('10.0.0.0/8',)") from None
+
+    def from_text(self, text: str) -> int | tuple[str, ...]:
+        return self.check(int(text) if text.strip().isdecimal() else text)
+
+
+def network_text(text: str) -> str:
+    """Return a network in CIDR form as ``ipaddress`` writes it; a refusal is a ``ValueError``."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network; write networks in CIDR form, such as 10.0.0.0/8") from None
+    if network.network_address != ipaddress.ip_address(text.partition("/")[0]):
+        raise ValueError(f"{text} has host bits set; write {network}")
+    return str(network)
