@@ -58,6 +58,8 @@ JOURNAL_KEYS = {
     "trace_id": "trace_id",
 }
 TIMES = frozenset({"time", "since", "until"})
+OTHER_TYPES: dict[str, type] = {"status": int, "lost": int, "claimed_addresses": list, "changes": object}
+"""What is no text. ``changes`` may be anything."""
 BACKSLASHED = "backslashed"
 
 _LONE = rf"[\\{SURROGATE}]"
@@ -192,6 +194,10 @@ def _record(fields: dict[str, Any], kind: type[Any], keys: dict[str, str]) -> An
     values = {name: fields.pop(key) for name, key in keys.items() if key in fields}
     if fields:
         raise AuditLineError(f"the keys {sorted(fields)!r} of an audit line are none of {sorted(keys.values())}")
+    for name, value in values.items():
+        kind_of_value = OTHER_TYPES.get(name, str)
+        if type(value) is not kind_of_value and kind_of_value is not object:
+            raise AuditLineError(f"the {keys[name]} of an audit line is {value!r}; expected {kind_of_value.__name__}")
     for name in TIMES & values.keys():
         values[name] = read_time(values[name])
     if "claimed_addresses" in values:
