@@ -79,7 +79,7 @@ class FollowedFile:
         missing_bytes = file.missing_bytes()
         if missing_bytes and self._on_truncated is not None:
             self._on_truncated(missing_bytes)
-        file.torn = file.torn or _ends_torn(file, self.path)
+        file.torn = file.torn or _ends_torn(file, self.path, where_unreadable=False)
 
     def _is_due(self, file: Descriptor) -> bool:
         """Whether to leave the file though the path still leads to it."""
@@ -206,6 +206,10 @@ class Descriptor:
         except OSError:
             return False
 
+    def is_same_as(self, other: Descriptor) -> bool:
+        """Whether both are the same file."""
+        return os.path.samestat(self._opened, other._opened)
+
     def is_deleted(self) -> bool:
         """Whether no path leads to this file any more."""
         try:
@@ -219,7 +223,7 @@ def _open(path: Path, mode: int) -> Descriptor:
         file = Descriptor(os.open(path, _APPEND | os.O_EXCL, mode))
     except FileExistsError:
         file = Descriptor(os.open(path, _APPEND, mode))
-        file.torn = _ends_torn(file, path)
+        file.torn = _ends_torn(file, path, where_unreadable=True)
     else:
         # The umask has only narrowed the mode: a file system that knows no modes is no reason to lose the record.
         with suppress(OSError):
@@ -228,7 +232,7 @@ def _open(path: Path, mode: int) -> Descriptor:
     return file
 
 
-def _ends_torn(file: Descriptor, path: Path) -> bool:
+def _ends_torn(file: Descriptor, path: Path, *, where_unreadable: bool) -> bool:
     """Whether an existing file's last line lacks its end: a process died, or a disk was full, in the middle of it."""
     status = os.fstat(file.number)
     if not file.is_regular or status.st_size == 0:
@@ -237,6 +241,9 @@ def _ends_torn(file: Descriptor, path: Path) -> bool:
         reader = Descriptor(os.open(path, os.O_RDONLY | _SAFE))
         last = os.pread(reader.number, 1, status.st_size - 1)
     except OSError:
-        return True  # may be written but not read: a blank line costs less than two records in one
+        # May be written but not read. Once, a blank line costs less than two records in one.
+        return where_unreadable
+    if not reader.is_same_as(file):
+        return False  # renamed in between
     # A size that moves is another process in the middle of its write, which ends it itself.
     return last != b"\n" and os.fstat(file.number).st_size == status.st_size
