@@ -155,18 +155,19 @@ class Descriptor:
             return
         written = os.write(self.number, data)
         if written != len(data):
-            self._write_rest(data, written)
+            self.append_rest(data, written)
         self.size_bytes += written
 
     def _close_tear(self, data: bytes) -> None:
         data = b"\n" + data
         written = os.write(self.number, data)
         if written != len(data):
-            self._write_rest(data, written)
+            self.append_rest(data, written)
         # Not before: a record of another thread must not come between the tear and its newline.
         self.torn = False
 
-    def _write_rest(self, data: bytes, written: int) -> None:
+    def append_rest(self, data: bytes, written: int) -> None:
+        """Write what ``os.write`` has left of a record."""
         rest = data[written:]
         try:
             rest = rest[os.write(self.number, rest) :]
