@@ -34,7 +34,9 @@ def shop(observe):
     def odd():
         loop = {}
         loop["loop"] = loop
-        access_logged.send("x", action=7, object=object, changes={"loop": loop, 1: {2}, "big": 2**70, "nan": float("nan")})
+        access_logged.send(
+            "x", action=7, object=object, changes={"loop": loop, 1: {2}, "big": 2**70, "nan": float("nan")}
+        )
         return "odd"
 
     return observe(app, audit_format="json", trusted_proxies=1)

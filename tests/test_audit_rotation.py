@@ -80,7 +80,10 @@ def test_a_file_that_is_large_enough_is_renamed_and_packed(make, path):
     for number in range(6):
         writer.write(b"%d" % number * 60)
     files = packed(path, 2)
-    assert [read(each) for each in files] == [b"0" * 60 + b"\n" + b"1" * 60 + b"\n", b"2" * 60 + b"\n" + b"3" * 60 + b"\n"]
+    assert [read(each) for each in files] == [
+        b"0" * 60 + b"\n" + b"1" * 60 + b"\n",
+        b"2" * 60 + b"\n" + b"3" * 60 + b"\n",
+    ]
     assert path.read_bytes() == b"4" * 60 + b"\n" + b"5" * 60 + b"\n"
     assert {stat.S_IMODE(each.stat().st_mode) for each in (*files, path)} == {0o640}
 

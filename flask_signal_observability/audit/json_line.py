@@ -28,7 +28,7 @@ from .record import AuditRecord
 from .record import JournalRecord
 from .record import MAX_FIELD_CHARACTERS
 
-__all__ = ["format_journal", "format_line", "parse_journal", "parse_line", "unique_id"]
+__all__ = ["format_fields", "format_journal", "format_line", "parse_journal", "parse_line", "unique_id"]
 
 KEYS = {
     "id": "id",
@@ -66,6 +66,7 @@ _LONE = rf"[\\{SURROGATE}]"
 _HIDDEN = f"[{HIDDEN}]"
 
 _MS_NS, _MS_FRACTIONS = 1_000_000, 4096
+_RANDOM_BITS, _VARIANT = 2**62 - 1, 2**63
 
 
 def unique_id(unix_ns: int) -> str:
@@ -74,9 +75,8 @@ def unique_id(unix_ns: int) -> str:
     The random part is the kernel's: ``random`` repeats itself where an app seeds it, and in forked workers.
     """
     milliseconds, rest_ns = divmod(unix_ns, _MS_NS)
-    random = bytearray(os.urandom(8))
-    random[0] = random[0] & 0x3F | 0x80
-    digits = f"{milliseconds:012x}7{rest_ns * _MS_FRACTIONS // _MS_NS:03x}{random.hex()}"
+    random = int.from_bytes(os.urandom(8), "big") & _RANDOM_BITS | _VARIANT
+    digits = f"{milliseconds:012x}7{rest_ns * _MS_FRACTIONS // _MS_NS:03x}{random:016x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
@@ -121,20 +121,28 @@ def parse_journal(line: str) -> JournalRecord | AuditGap:
     return record
 
 
+def format_fields(fields: dict[str, Any], max_characters: int = MAX_FIELD_CHARACTERS) -> bytes:
+    """Return the line of fields by their keys, in the order of ``KEYS``; those that are None are left out."""
+    kept = {}
+    for key, value in fields.items():
+        if value is None:
+            continue
+        if type(value) is str and len(value) > max_characters and key != "changes":
+            value = _cut(value, max_characters)  # noqa: PLW2901
+        kept[key] = value
+    return _dumped(kept)
+
+
 def _format(record: object, keys: dict[str, str], max_characters: int) -> bytes:
     fields: dict[str, Any] = {}
     for name, key in keys.items():
         value = getattr(record, name)
-        if value is None or value == ():
-            continue
         if name in TIMES:
             value = time_text(value)
         elif name == "claimed_addresses":
-            value = [_cut(item, max_characters) for item in value]
-        elif name != "changes" and isinstance(value, str):
-            value = _cut(value, max_characters)
+            value = [_cut(item, max_characters) for item in value] or None
         fields[key] = value
-    return _dumped(fields)
+    return format_fields(fields, max_characters)
 
 
 def _cut(text: str, characters: int) -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from ..forwarding import claimed_addresses
 from ..redaction import mask_strings
 from ..safe_copy import SafeCopy
+from ..timestamps import utc_text
+from .json_line import format_fields
 from .json_line import format_journal
 from .json_line import format_line
 from .json_line import unique_id
 from .record import ACCESSED
 from .record import AuditGap
-from .record import AuditRecord
 from .record import JournalRecord
 from .record import moment
 
@@ -50,33 +51,28 @@ class JsonRecords:
     ) -> bytes:
         """Return the line of an access; ``payload`` is None where the request itself is told."""
         told = self._told(payload) if payload else {}
-        outcome = told.get("outcome")
-        if payload is None and record is not None:
-            outcome = _outcome(record)
-        of_request: dict[str, Any] = {}
+        outcome = _outcome(record) if payload is None and record is not None else told.get("outcome")
+        # A dict that is written down costs a third of an AuditRecord that is taken apart again.
+        fields: dict[str, Any] = {
+            "id": unique_id(unix_ns),
+            "time": f"{utc_text(unix_ns)}+00:00",
+            "user.id": user,
+            "client.address": address,
+        }
         if record is not None:
-            of_request = {
-                "peer_address": record.peer_address,
-                "claimed_addresses": claimed_addresses(record.environ),
-                "method": record.method_original or record.method,
-                "status": record.status,
-                "request_id": record.request_id,
-                "trace_id": record.trace_id,
-            }
-        return format_line(
-            AuditRecord(
-                time=moment(unix_ns),
-                user=user,
-                address=address,
-                path=path,
-                id=unique_id(unix_ns),
-                action=_text(told.get("action")) or ACCESSED,
-                object=_text(told.get("object")) or path,
-                outcome=_text(outcome),
-                changes=told.get("changes"),
-                **of_request,
-            )
-        )
+            fields["network.peer.address"] = record.peer_address
+            fields["claimed_addresses"] = claimed_addresses(record.environ) or None
+            fields["http.request.method"] = record.method_original or record.method
+        fields["url.path"] = path
+        fields["action"] = _text(told.get("action")) or ACCESSED
+        fields["object"] = _text(told.get("object")) or path
+        fields["outcome"] = _text(outcome)
+        if record is not None:
+            fields["http.response.status_code"] = record.status
+            fields["request_id"] = record.request_id
+            fields["trace_id"] = record.trace_id
+        fields["changes"] = told.get("changes")
+        return format_fields(fields)
 
     def error(self, unix_ns: int, app: str, error: str, record: RequestRecord | None) -> bytes:
         """Return the line of an error."""

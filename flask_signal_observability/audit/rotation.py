@@ -75,6 +75,7 @@ class Rotation:
         self._is_old = re.compile(re.escape(path.name) + r"\.\d{8}T\d{6}\.\d{6}Z(\.gz)?").fullmatch
         self._resume_seconds = 0.0
         self._packing = threading.Lock()
+        self._is_wanted = False
         renew_in_children(self)
 
     def renew(self) -> None:
@@ -135,6 +136,7 @@ class Rotation:
 
     def pack_in_background(self) -> None:
         """Pack and delete old files in a thread, unless there is one that does."""
+        self._is_wanted = True
         if self._packing.acquire(blocking=False):
             threading.Thread(target=self._pack_all, name="audit-pack", daemon=True).start()
 
@@ -174,16 +176,23 @@ class Rotation:
 
     def _pack_all(self) -> None:
         try:
-            for _ in range(ATTEMPTS):
-                waiting = [old for old in self._old_files() if old.suffix != PACKED and not self._pack(old)]
-                if not waiting:
-                    break
-                time.sleep(WAIT_SECONDS)
-            self._delete_oldest()
+            while self._is_wanted:
+                self._is_wanted = False
+                self._pack_what_can_be()
+                self._delete_oldest()
         except OSError as error:
             self._tell(error)
         finally:
             self._packing.release()
+        if self._is_wanted:  # by a rotation between the last look and the release
+            self.pack_in_background()
+
+    def _pack_what_can_be(self) -> None:
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(WAIT_SECONDS)
+            if all([self._pack(old) for old in self._old_files() if old.suffix != PACKED]):  # noqa: C419 - each one
+                return
 
     def _old_files(self) -> list[Path]:
         """Return the old files, the oldest first: their names sort as their times do."""
