@@ -9,8 +9,13 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
-    from .audit_line import AuditRecord
-    from .audit_line import parse_audit_line
+    from .audit.reading import parse_audit_line
+    from .audit.reading import parse_journal_line
+    from .audit.record import AuditEvent
+    from .audit.record import AuditGap
+    from .audit.record import AuditLineError
+    from .audit.record import AuditRecord
+    from .audit.record import JournalRecord
     from .config import Config
     from .errors import ConfigurationError
     from .errors import ObservabilityError
@@ -25,15 +30,20 @@ if typing.TYPE_CHECKING:
     from .signals import access_logged
     from .signals import annotate
     from .signals import event_bus
+    from .signals import reopen_files
     from .watching.namespaces import NamespaceWatch
     from .watching.namespaces import ObservedNamespace
     from .watching.watch import Watch
 
 __all__ = [
+    "AuditEvent",
+    "AuditGap",
+    "AuditLineError",
     "AuditRecord",
     "Config",
     "ConfigurationError",
     "EventRecord",
+    "JournalRecord",
     "NamespaceWatch",
     "Observability",
     "ObservabilityError",
@@ -49,15 +59,21 @@ __all__ = [
     "event_bus",
     "exempt",
     "parse_audit_line",
+    "parse_journal_line",
+    "reopen_files",
 ]
 
 __version__ = "0.1.0"
 
 _room_of = {
-    "AuditRecord": "audit_line",
+    "AuditEvent": "audit.record",
+    "AuditGap": "audit.record",
+    "AuditLineError": "audit.record",
+    "AuditRecord": "audit.record",
     "Config": "config",
     "ConfigurationError": "errors",
     "EventRecord": "record",
+    "JournalRecord": "audit.record",
     "NamespaceWatch": "watching.namespaces",
     "Observability": "extension",
     "ObservabilityError": "errors",
@@ -72,7 +88,9 @@ _room_of = {
     "configure_logging": "log_config",
     "event_bus": "signals",
     "exempt": "exclusion",
-    "parse_audit_line": "audit_line",
+    "parse_audit_line": "audit.reading",
+    "parse_journal_line": "audit.reading",
+    "reopen_files": "signals",
 }
 """Where each name lives. It is fetched when somebody asks for it: gunicorn's master, which takes the hooks from this
 package, needs neither Flask nor the SDK, and gevent wants to patch what they import before they import it."""

@@ -134,7 +134,9 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("flask_messages_flashed_total", "counter", "Messages flashed.", ("flask_app", "category")),
         Metric("flask_app_contexts_active", "gauge", "Application contexts pushed and not popped.", ("flask_app",)),
-        Metric("flask_audit_records_total", "counter", "Audit records, by outcome: written or lost.", ("outcome",)),
+        Metric(
+            "flask_audit_records_total", "counter", "Audit records, by outcome: written, lost, or stderr.", ("outcome",)
+        ),
         Metric(
             "flask_app_info",
             "gauge",

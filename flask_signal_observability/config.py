@@ -30,6 +30,7 @@ from .settings import Matching
 from .settings import Names
 from .settings import Number
 from .settings import OrNone
+from .settings import Proxies
 from .settings import setting
 from .settings import Shared
 from .settings import Stream
@@ -71,6 +72,8 @@ URL_PATH = Matching(
     "give a path of ASCII letters, digits and ._~!$&'()*+,;=:@- that begins with / and does not end with it, "
     "such as /metrics",
 )
+DURABILITY = Choice[Literal["os", "interval", "group", "each"]]("os", "interval", "group", "each")
+ON_ERROR = Choice[Literal["open", "closed", "stderr"]]("open", "closed", "stderr")
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,8 +109,9 @@ class Config:
     request_id_header: str = setting(ID_HEADER, default="X-Request-ID")
     """The header that brings a request id and takes it back on every response."""
 
-    trusted_proxies: int = setting(Integer(0), default=0)
-    """How many of the rightmost X-Forwarded-For hops to believe, from 0: the peer's address alone."""
+    trusted_proxies: int | tuple[str, ...] = setting(Proxies(), default=0)
+    """How many of the rightmost X-Forwarded-For (else Forwarded) hops to believe, from 0: the peer's address alone; or
+    the networks of the proxies: each hop is believed while the one that told it is in them."""
 
     user: Callable[[], object] | None = setting(OrNone(Function(arguments=0)), default=None)
     """Returns the current user's id, and never touches ``session``; None: ``g.current_user``, else Flask-Login's."""
@@ -203,14 +207,31 @@ class Config:
     audit_requests: bool = setting(Boolean(), default=False)
     """Writes an audit line for every request, not only for ``access_logged``."""
 
-    audit_format: Literal["text"] = setting(Choice("text"), default="text")
-    """How an audit line is written."""
+    audit_format: Literal["text", "json"] = setting(Choice[Literal["text", "json"]]("text", "json"), default="text")
+    """How records of the audit file and of the error journal are written: as a line of text or one JSON object."""
 
-    audit_durability: Literal["os"] = setting(Choice("os"), default="os")
-    """``os``: a line is safe from the process, not from a power failure."""
+    audit_durability: Literal["os", "interval", "group", "each"] = setting(DURABILITY, default="os")
+    """When a record is safe from a power failure: ``os``, when the kernel likes; ``interval``, after
+    ``audit_interval_seconds``; ``group``, when the request goes on, after an fdatasync shared with other threads;
+    ``each``, then too, after one of its own. From the end of the process it is safe always."""
 
-    audit_on_error: Literal["open"] = setting(Choice("open"), default="open")
-    """``open``: a line that cannot be written is counted, and the request goes on."""
+    audit_interval_seconds: float = setting(Number(0.001, 3600), default=1.0)
+    """How long, 0.001 to 3600 s, a record waits for its fdatasync with ``audit_durability="interval"``."""
+
+    audit_on_error: Literal["open", "closed", "stderr"] = setting(ON_ERROR, default="open")
+    """What becomes of a request whose record cannot be written: ``open``, it goes on and the record is counted as lost;
+    ``closed``, it is answered with a 503, and ``access_logged.send`` raises ServiceUnavailable; ``stderr``, it goes on
+    and the record goes to standard error."""
+
+    audit_rotate_bytes: int | None = setting(OrNone(Integer(4096)), default=None)
+    """From how many bytes on, from 4096, the audit file and the error journal are, each, renamed and packed; None:
+    never."""
+
+    audit_rotate_seconds: int | None = setting(OrNone(Integer(1)), default=None)
+    """They are, too, at each multiple of so many seconds since 1970: 86400 is midnight in UTC; None: never."""
+
+    audit_keep: int | None = setting(OrNone(Integer(1)), default=None)
+    """How many renamed files of each stay, from 1; None: all of them."""
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():

@@ -15,6 +15,7 @@ from flask import Flask
 from . import __version__
 from . import providers
 from . import receivers
+from . import refusal
 from . import shutdown
 from . import signals
 from .access import make_rule
@@ -121,6 +122,8 @@ class Observability(Watching):
             # Where the server has a process for the port, the worker tells it in the hook that follows.
             if config.metrics_port is not None and not (is_kept() and metrics.families.store.group is not None):
                 pipeline.metrics_server = serve(config.metrics_port, exposition, guard)
+        if config.audit and config.audit_requests and config.audit_on_error == "closed":
+            refusal.install(app)
         boundary = Boundary(app.wsgi_app, pipeline, exposition)
         # An instance attribute is how Flask documents WSGI middleware.
         app.wsgi_app = boundary  # type: ignore[method-assign]

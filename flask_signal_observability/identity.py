@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -14,6 +12,11 @@ from typing import TYPE_CHECKING
 from flask import g
 from werkzeug.local import LocalProxy
 
+from .forwarding import address_of
+from .forwarding import address_of_hop
+from .forwarding import client_behind
+from .forwarding import MAX_HOP_LENGTH
+from .forwarding import PROXY_FIX
 from .redaction import mask_patterns
 from .text import utf8
 
@@ -26,11 +29,6 @@ if TYPE_CHECKING:
     from .redaction import Redaction
 
 __all__ = ["make_reader", "make_user_reader", "path_of", "prefix_of", "request_id_from"]
-
-logger = logging.getLogger("flask_signal_observability")
-
-PROXY_FIX = "werkzeug.proxy_fix.orig"
-"""Where Werkzeug's ProxyFix keeps what the environ said before it."""
 
 LOADED_LOGIN_USER = "_login_user"
 """The attribute of ``flask.g`` where Flask-Login (0.6.3) keeps the user it has loaded; read nowhere else."""
@@ -49,9 +47,8 @@ PROTOCOL_VERSIONS = {
 HIGHEST_PORT = 65535
 MAX_SIZE_DIGITS = 18
 
-# What is longer is neither; cut before it becomes the key of a cache.
 MAX_HOST_LENGTH = 300
-MAX_HOP_LENGTH = 100
+"""What is longer is none; cut before it becomes the key of a cache."""
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,253}))(?::([0-9]{0,5}))?", re.ASCII).fullmatch
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII).fullmatch
@@ -68,7 +65,7 @@ def make_reader(config: Config, redaction: Redaction) -> Callable[[RequestRecord
     mask_headers = redaction.mask_headers
     headers = _captured(config.capture_request_headers)
     trusted_proxies = config.trusted_proxies
-    client_of = _client_behind(trusted_proxies)
+    client_of = client_behind(trusted_proxies)
 
     def read(record: RequestRecord) -> None:
         # The hot path: 16 k instructions (callgrind, CPython 3.11) for a plain GET, 20 k behind a trusted proxy.
@@ -83,7 +80,7 @@ def make_reader(config: Config, redaction: Redaction) -> Callable[[RequestRecord
         record.server_address, record.server_port = _address_and_port(host[:MAX_HOST_LENGTH], scheme)
         before_proxy_fix = get(PROXY_FIX)
         peer = get("REMOTE_ADDR") if before_proxy_fix is None else before_proxy_fix.get("REMOTE_ADDR")
-        record.peer_address = peer = _address_of_hop(peer[:MAX_HOP_LENGTH]) if peer else None
+        record.peer_address = peer = address_of_hop(peer[:MAX_HOP_LENGTH]) if peer else None
         if before_proxy_fix is None and not trusted_proxies:
             record.client_address = peer
         else:
@@ -201,82 +198,10 @@ def _address_and_port(host: str, scheme: str) -> tuple[str | None, int | None]:
         return None, None
     ipv6, name, digits = match.groups()
     port = int(digits) if digits else DEFAULT_PORTS.get(scheme)
-    address = name if ipv6 is None else _address(ipv6)
+    address = name if ipv6 is None else address_of(ipv6)
     if address is None or (port is not None and not 0 < port <= HIGHEST_PORT):
         return None, None
     return address, port
-
-
-def _client_behind(trusted_proxies: int) -> Callable[[dict[str, Any], str | None], str | None]:
-    """Return the function that tells ``client.address`` from an environ and the peer's address."""
-    warned = False
-
-    def client_of(environ: dict[str, Any], peer: str | None) -> str | None:
-        nonlocal warned
-        if PROXY_FIX in environ:
-            if trusted_proxies and not warned:
-                warned = True
-                logger.warning(
-                    "trusted_proxies=%r is ignored: Werkzeug's ProxyFix has decided on the client's address already; "
-                    "use one of the two",
-                    trusted_proxies,
-                )
-            hop = environ.get("REMOTE_ADDR")
-        elif "HTTP_X_FORWARDED_FOR" in environ:
-            hop = _hop(environ["HTTP_X_FORWARDED_FOR"], trusted_proxies)
-        elif "HTTP_FORWARDED" in environ:
-            hop = _forwarded_for(_hop(environ["HTTP_FORWARDED"], trusted_proxies))
-        else:
-            return peer
-        return (_address_of_hop(hop[:MAX_HOP_LENGTH]) if hop else None) or peer
-
-    return client_of
-
-
-def _hop(header: str, number: int) -> str:
-    """Return the ``number``-th element from the right, or the leftmost where there are fewer.
-
-    Commas in quoted strings separate too: else a quote that the client leaves open would swallow what the trusted
-    proxies have added behind it, and no address holds a comma.
-    """
-    elements = header.rsplit(",", number)
-    return elements[-number] if len(elements) >= number else elements[0]
-
-
-def _forwarded_for(element: str) -> str | None:
-    """Return the value of ``for=`` in one element of a Forwarded header (RFC 7239)."""
-    for pair in element.split(";"):
-        name, _, value = pair.partition("=")
-        if name.strip().lower() == "for":
-            return value
-    return None
-
-
-@lru_cache(maxsize=4096)
-def _address_of_hop(hop: str) -> str | None:
-    """Return the address of a peer or a hop, which may be quoted and carry a port; None if it names no address."""
-    text = hop.strip().strip('"')
-    if text.startswith("["):
-        text, _, rest = text[1:].partition("]")
-        return _address(text) if not rest or rest[0] == ":" else None
-    if text.count(":") == 1:
-        text = text.partition(":")[0]
-    return _address(text)
-
-
-def _address(text: str) -> str | None:
-    """Return ``text`` as ``ipaddress`` writes it, so that one client has one name.
-
-    An IPv4 address mapped into IPv6 is an IPv4 client on a dual-stack socket, and is written in the IPv4 way: Python
-    before 3.13 spells the mapped form in hex. The zone of a link-local address is left out: it may hold any character.
-    """
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or address).partition("%")[0]
-    return str(address)
 
 
 def _port(value: object) -> int | None:

@@ -211,6 +211,8 @@ class EventRecord:
     """Of a watched signal: what was asked for. Its fields are plain, and redacted."""
     audit_text: str | None = None
     """Of a watched signal: its audit line, escaped, without the time."""
+    refused: bool = False
+    """It had to be written and could not be: whoever sent it must not go on."""
 
 
 class Sink:

@@ -40,6 +40,7 @@ __all__ = [
     "Names",
     "Number",
     "OrNone",
+    "Proxies",
     "Shared",
     "Stream",
     "TextStream",
@@ -169,8 +170,7 @@ class Choice(Kind[S]):
         for word in self.words:
             if isinstance(value, str) and value.strip().lower() == word.lower():
                 return word
-        which = "one of" if len(self.words) > 1 else "the only value of this version,"
-        raise ValueError(f"give {which} {', '.join(map(repr, self.words))}")
+        raise ValueError(f"give one of {', '.join(map(repr, self.words))}")
 
 
 class Level(Choice[str]):
@@ -361,10 +361,33 @@ class Access(Kind["str | Callable[[Any], object]"]):
 
     @staticmethod
     def _network(text: str) -> str:
+        return network_text(text)
+
+
+class Proxies(Kind["int | tuple[str, ...]"]):
+    """How many proxies to believe, or the networks that they are in: a tuple, or text with commas."""
+
+    def check(self, value: Any) -> int | tuple[str, ...]:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.removeprefix("networks:").split(",") if part.strip()]
+        if isinstance(value, (tuple, list, set, frozenset)) and all(isinstance(each, str) for each in value):
+            networks = tuple(dict.fromkeys(map(network_text, value)))
+            return networks or 0
         try:
-            network = ipaddress.ip_network(text, strict=False)
-        except ValueError:
-            raise ValueError(f"{text!r} is no network; write networks in CIDR form, such as 10.0.0.0/8") from None
-        if network.network_address != ipaddress.ip_address(text.partition("/")[0]):
-            raise ValueError(f"{text} has host bits set; write {network}")
-        return str(network)
+            return Integer(0).check(value)
+        except ValueError as refusal:
+            raise ValueError(f"{refusal}, or the networks of the proxies, such as ('10.0.0.0/8',)") from None
+
+    def from_text(self, text: str) -> int | tuple[str, ...]:
+        return self.check(int(text) if text.strip().isdecimal() else text)
+
+
+def network_text(text: str) -> str:
+    """Return a network in CIDR form as ``ipaddress`` writes it; a refusal is a ``ValueError``."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network; write networks in CIDR form, such as 10.0.0.0/8") from None
+    if network.network_address != ipaddress.ip_address(text.partition("/")[0]):
+        raise ValueError(f"{text} has host bits set; write {network}")
+    return str(network)

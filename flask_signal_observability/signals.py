@@ -9,6 +9,7 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 import flask
+from werkzeug.exceptions import ServiceUnavailable
 
 from .origin import request_of
 from .origin import user_of
@@ -20,7 +21,7 @@ from .watching.namespaces import ObservedNamespace
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
-__all__ = ["access_logged", "annotate", "event_bus", "live_pipelines", "register"]
+__all__ = ["access_logged", "annotate", "event_bus", "live_pipelines", "register", "reopen_files"]
 
 logger = logging.getLogger("flask_signal_observability")
 
@@ -29,7 +30,9 @@ event_bus = ObservedNamespace()
 
 access_logged = event_bus.signal(
     "access-event",
-    doc="Send it, with any sender and any payload, to write ``{user}@{ip} accessed {path}`` to the audit file.",
+    doc="Send it, with any sender, to write ``{user}@{ip} accessed {path}`` to the audit file. Of the payload "
+    "``action``, ``object``, ``outcome`` and ``changes`` are told where audit_format is json. It raises werkzeug's "
+    "ServiceUnavailable where audit_on_error is closed and the line cannot be written.",
 )
 
 
@@ -79,13 +82,29 @@ def _pipeline_here() -> Pipeline | None:
     return live[0] if live else None
 
 
+def reopen_files() -> None:
+    """Open the audit file and the error journal anew at their next record, in this process.
+
+    That a file was renamed or deleted is noticed within a second anyway; a program that is told so by a signal may call
+    this in its handler, and nothing more is written to the old file.
+    """
+    for pipeline in live_pipelines():
+        for sink in pipeline.sinks:
+            reopen = getattr(sink, "reopen", None)
+            if reopen is not None:
+                pipeline.guard.call(getattr(sink, "name", "") or type(sink).__name__, "reopen", reopen)
+
+
 def _on_access(sender: object, /, **payload: Any) -> None:
     pipeline = _pipeline_here()
     if pipeline is not None:
-        pipeline.guard.call("receivers", "access_logged", _tell_access, pipeline, sender, payload)
+        is_refused = pipeline.guard.call("receivers", "access_logged", _tell_access, pipeline, sender, payload)
+        if is_refused:
+            raise ServiceUnavailable
 
 
-def _tell_access(pipeline: Pipeline, sender: object, payload: dict[str, Any]) -> None:
+def _tell_access(pipeline: Pipeline, sender: object, payload: dict[str, Any]) -> bool:
+    """Return whether the record had to be written and could not be."""
     record = current_record.get()
     own = record if record is not None and record.app is pipeline.app else None
     request = request_of(pipeline, record)
@@ -96,6 +115,7 @@ def _tell_access(pipeline: Pipeline, sender: object, payload: dict[str, Any]) ->
     }
     event = EventRecord("access_logged", pipeline.app_name, {**payload, **where}, time.time_ns(), sender)
     pipeline.event(event, own)
+    return event.refused
 
 
 access_logged.connect(_on_access)

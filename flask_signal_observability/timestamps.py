@@ -10,26 +10,30 @@ __all__ = ["utc_text"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-_latest = (-1, "")
-_latest_second = ("", "")
-# Each is replaced as a whole, so that threads never see half of one.
+_SECOND_NS = 1_000_000_000
+
+_last = (0, "1970-01-01T00:00:00.000000")
+"""The last moment and its text, replaced as a whole: whichever thread's it is, the two belong together."""
+_last_second = (0, "1970-01-01T00:00:00.")
 
 
 def utc_text(unix_ns: int) -> str:
     """Return Unix nanoseconds as ``2026-11-22T10:09:00.123456``, cut to microseconds; the caller names the zone.
 
-    The latest moment is kept, since the outputs of one request ask for the same one. In digits: a float of today's
-    seconds is off by up to 120 ns, and so now and then by a microsecond.
+    The last answer is kept, since the outputs of one request ask for the same moment, and so is its second. In
+    integers: a float of today's seconds is off by up to 120 ns, and so now and then by a microsecond.
     """
-    global _latest, _latest_second  # noqa: PLW0603 - two calls of functools' caches cost more than all else here
-    moment, text = _latest
-    if moment != unix_ns:
-        digits = f"{unix_ns:010d}"
-        second, told = _latest_second
-        if second != digits[:-9]:
-            second = digits[:-9]
-            told = (EPOCH + timedelta(seconds=int(second))).strftime("%Y-%m-%dT%H:%M:%S")
-            _latest_second = second, told
-        text = f"{told}.{digits[-9:-3]}"
-        _latest = unix_ns, text
+    global _last, _last_second  # noqa: PLW0603
+    last_ns, text = _last
+    if last_ns == unix_ns:
+        return text
+    second_ns, second = _last_second
+    rest_ns = unix_ns - second_ns
+    if not 0 <= rest_ns < _SECOND_NS:
+        rest_ns = unix_ns % _SECOND_NS
+        moment = EPOCH + timedelta(seconds=unix_ns // _SECOND_NS)
+        second = moment.strftime("%Y-%m-%dT%H:%M:%S.")
+        _last_second = unix_ns - rest_ns, second
+    text = second + str(1_000_000 + rest_ns // 1000)[1:]
+    _last = unix_ns, text
     return text

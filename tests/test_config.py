@@ -27,12 +27,20 @@ BOOLEANS = [name for name in FIELDS if isinstance(getattr(Config(), name), bool)
 COUNTS = ["max_routes", "max_label_values", "max_series"]
 LETTERS = tuple(f"/{letter}" for letter in "abcdefghij")
 ALLOW = operator.truth
-LATER = {"audit_format": "json", "audit_durability": "group", "audit_on_error": "closed"}
+AUDIT_WORDS = {
+    "audit_format": ("text", "json"),
+    "audit_durability": ("os", "interval", "group", "each"),
+    "audit_on_error": ("open", "closed", "stderr"),
+}
 
 IMPOSSIBLE = {
     **{name: [(value, "True or False") for value in (1, "true", None)] for name in BOOLEANS},
     **{name: [(value, "from 1 up") for value in (0, True, 2.0, "5", None)] for name in COUNTS},
-    **{name: [(value, "the only value of this version")] for name, value in LATER.items()},
+    **{name: [(value, "give one of ") for value in ("no", None, 7)] for name in AUDIT_WORDS},
+    "audit_interval_seconds": [(0, "from 0.001 to 3600"), (3601, "to 3600"), (True, "number"), ("1", "number")],
+    "audit_rotate_bytes": [(4095, "from 4096 up"), (1e6, "whole number"), (True, "whole number")],
+    "audit_rotate_seconds": [(0, "from 1 up"), ("daily", "whole number")],
+    "audit_keep": [(0, "from 1 up"), (-1, "from 1 up")],
     "service_name": [("", "printed"), (" ", "printed"), ("shop\n", "printed"), ("\ud800", "printed"), (7, "printed")],
     "exclude": [(("healthz",), "/ "), ("endpoint:", "endpoint:<name>"), ([7], "/ "), ({"/a": 1}, "tuple of strings")],
     "request_id_header": [("X Request", "header"), ("", "header"), ("X-Id:", "header"), ("X-Id\n", "header")],
@@ -438,9 +446,11 @@ WRITABLE = {
     "metrics_shared": st.sampled_from(["auto", "off"]) | WORDS.map("/{}".format),
     "audit_path": WORDS,
     "error_journal_path": WORDS,
-    "audit_format": st.just("text"),
-    "audit_durability": st.just("os"),
-    "audit_on_error": st.just("open"),
+    **{name: st.sampled_from(words) for name, words in AUDIT_WORDS.items()},
+    "audit_interval_seconds": st.floats(0.001, 3600),
+    "audit_rotate_bytes": st.none() | st.integers(4096),
+    "audit_rotate_seconds": st.none() | st.integers(1),
+    "audit_keep": st.none() | st.integers(1),
 }
 
 

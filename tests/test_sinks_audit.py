@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_signal_observability.audit_line import parse_audit_line
+from flask_signal_observability.audit.reading import parse_audit_line
 from flask_signal_observability.config import Config
 from flask_signal_observability.guard import Guard
 from flask_signal_observability.record import EventRecord

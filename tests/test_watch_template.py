@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_signal_observability.audit_line import format_event
+from flask_signal_observability.audit.line import format_event
 from flask_signal_observability.watching.template import AuditTemplate
 
 TEXTS = st.text(st.characters(exclude_categories=()), min_size=1, max_size=40)
@@ -19,7 +19,7 @@ def test_whatever_the_fields_hold_they_are_read_back_from_one_line(text: str, va
     filled = template.fill(values)
     assert template.read(filled) == dict(zip("abc", values, strict=True))
     assert len(filled.splitlines()) == 1
-    assert format_event(unix_ns=0, text=filled) == f"[1970-01-01T00:00:00.000000+00:00] {filled}"
+    assert format_event(0, filled) == f"[1970-01-01T00:00:00.000000+00:00] {filled}".encode()
 
 
 def test_what_is_missing_or_empty_is_a_dash() -> None:

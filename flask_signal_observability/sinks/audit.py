@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
+from typing import Any
 from typing import TYPE_CHECKING
 
-from ..audit_line import format_access
-from ..audit_line import format_error
-from ..audit_line import format_event
-from ..files import AppendFile
+from ..audit import line as text_line
+from ..audit.durability import make_durability
+from ..audit.line import format_access
+from ..audit.line import format_event
+from ..audit.place import what_is_wrong_with
+from ..audit.record import JournalRecord
+from ..audit.record import moment
+from ..audit.shortening import shortened
+from ..audit.writer import AuditWriter
+from ..errors import ConfigurationError
 from ..record import Sink
+from ..streams import LogStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditSink"]
 
+logger = logging.getLogger("flask_signal_observability")
+
 ANONYMOUS, UNKNOWN = "anonymous", "-"
 
 
@@ -29,12 +40,16 @@ class AuditSink(Sink):
     """Writes a line for every ``access_logged``, for every request where ``audit_requests`` is on, and for every error.
 
     Both files appear with their first record. What cannot be written raises ``OSError``, for the guard to count and
-    tell; the next record tries again.
+    tell; the next record tries again, and tells of the gap.
 
     Args:
-        config: ``audit_path``, ``error_journal_path`` and ``audit_requests`` are read.
-        guard: Told when a file was deleted under its records.
+        config: ``audit_*``, ``error_journal_path``, ``exception_message`` and ``redact`` are read.
+        guard: Told when a file was deleted under its records, or shortened, or could not be rotated or synced.
         app_repr: How the error journal names the application.
+
+    Raises:
+        ConfigurationError: The audit file cannot be written where it is to be, and ``audit_on_error`` is ``closed``;
+            otherwise that is a warning.
     """
 
     name = "audit"
@@ -44,7 +59,7 @@ class AuditSink(Sink):
 
     def __init__(self, config: Config, guard: Guard, app_repr: str) -> None:
         self.count: Callable[[str], None] | None = None
-        """Counts one audit line by its outcome, ``written`` or ``lost``; None while no metrics are kept.
+        """Counts one audit line by its outcome, ``written``, ``lost`` or ``stderr``; None while no metrics are kept.
 
         A line that was written and then went away with its deleted file is counted under both.
         """
@@ -52,10 +67,22 @@ class AuditSink(Sink):
         self._app_repr = app_repr
         self._message = config.exception_message
         self._audit_requests = config.audit_requests
+        self._is_closed = config.audit_on_error == "closed"
+        self._instead = LogStream("stderr") if config.audit_on_error == "stderr" else None
         if not config.audit_requests:
             self.skips = frozenset({"finish"})
-        self._audit = AppendFile(config.audit_path, on_lost=self._lines_lost)
-        self._journal = AppendFile(config.error_journal_path, on_lost=partial(self._tell, config.error_journal_path))
+        form: Any = text_line
+        self._json = None
+        if config.audit_format == "json":  # what is off is not imported
+            from ..audit import json_line as form  # noqa: PLC0415
+            from ..audit.json_records import JsonRecords  # noqa: PLC0415
+            from ..redaction import Redaction  # noqa: PLC0415
+
+            self._json = JsonRecords(Redaction(config.redact))
+        self._check_places(config)
+        self._audit = self._writer(config, config.audit_path, form.parse_line, form.format_line, self._lines_lost)
+        tell = partial(self._tell_deleted, config.error_journal_path)
+        self._journal = self._writer(config, config.error_journal_path, form.parse_journal, form.format_journal, tell)
 
     def event(self, event: EventRecord, record: RequestRecord | None) -> None:
         """Write ``access_logged`` to the audit file and ``exception`` to the error journal."""
@@ -63,10 +90,13 @@ class AuditSink(Sink):
             if record is not None:
                 record.audited = True
             fields = event.fields
-            self._write(event.unix_ns, fields.get("user"), fields.get("ip"), fields.get("path"))
+            try:
+                self._write(event.unix_ns, fields.get("user"), fields.get("ip"), fields.get("path"), record, fields)
+            except BaseException:
+                event.refused = self._is_closed
+                raise
         elif event.name == "exception" and event.error is not None:
-            line = format_error(unix_ns=event.unix_ns, app=self._app_repr, error=event.error, message=self._message)
-            self._journal.write(f"{line}\n".encode())
+            self._journal.write(self._error_line(event.unix_ns, event.error, record))
 
     def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
         """Return what writes an event's own audit line."""
@@ -74,44 +104,140 @@ class AuditSink(Sink):
 
     def _write_event(self, event: EventRecord, record: RequestRecord | None) -> None:
         text = event.audit_text
-        if text is not None:
-            self._append(lambda: format_event(unix_ns=event.unix_ns, text=text))
+        if text is not None and self._json is None:
+            self._append(format_event(event.unix_ns, text))
+        elif text is not None and self._json is not None:
+            self._append(self._json.event(event.unix_ns, text, record))
 
     def finish(self, record: RequestRecord) -> None:
-        """Write the request, where requests are audited and this one did not send ``access_logged`` itself."""
+        """Write the request, where requests are audited and this one was not written before."""
         if self._audit_requests and not record.audited:
-            self._write(record.ended_unix_ns, record.user, record.client_address, record.path)
+            self._write(record.ended_unix_ns, record.user, record.client_address, record.path, record, None)
+
+    def answer(self, record: RequestRecord, unix_ns: int) -> None:
+        """Write the request before its response goes out, for ``audit_on_error="closed"``; ``finish`` then does not.
+
+        Raises:
+            OSError: It could not be written: the response must not go out.
+        """
+        if self._audit_requests and not record.audited:
+            record.audited = True
+            self._write(unix_ns, record.user, record.client_address, record.path, record, None)
 
     def close(self) -> None:
         """Close both files; a later record opens them again."""
         self._audit.close()
         self._journal.close()
 
-    def _write(self, unix_ns: int, user: object, address: object, path: object) -> None:
-        self._append(
-            lambda: format_access(
-                unix_ns=unix_ns,
-                user=ANONYMOUS if user is None else str(user) or ANONYMOUS,
-                address=UNKNOWN if address is None else str(address) or UNKNOWN,
-                path=UNKNOWN if path is None else str(path) or UNKNOWN,
-            )
-        )
+    reopen = close
+    """Somebody has renamed the files, and says so."""
 
-    def _append(self, make_line: Callable[[], str]) -> None:
+    def _write(
+        self,
+        unix_ns: int,
+        user: object,
+        address: object,
+        path: object,
+        record: RequestRecord | None,
+        payload: dict[str, Any] | None,
+    ) -> None:
+        # The hot path: tests/benchmarks/audit.py tells what it costs.
+        try:
+            user = ANONYMOUS if user is None else str(user) or ANONYMOUS
+            address = UNKNOWN if address is None else str(address) or UNKNOWN
+            path = UNKNOWN if path is None else str(path) or UNKNOWN
+            if self._json is None:
+                line = format_access(unix_ns, user, address, path)
+            else:
+                line = self._json.access(unix_ns, user, address, path, record, payload)
+        except BaseException:
+            self._not_written(None)
+            raise
+        self._append(line)
+
+    def _append(self, line: bytes) -> None:
+        try:
+            self._audit.write(line)
+        except BaseException:
+            self._not_written(line)
+            raise
+        if self.count is not None:
+            self.count("written")
+
+    def _not_written(self, line: bytes | None) -> None:
+        """Count a line that is not in the file, and write it to standard error where that is wanted."""
         outcome = "lost"
         try:
-            self._audit.write(f"{make_line()}\n".encode())
-            outcome = "written"
+            if line is None:
+                self._audit.missed()
+            elif self._instead is not None:
+                self._instead.write(line + b"\n")
+                outcome = "stderr"
         finally:
             if self.count is not None:
                 self.count(outcome)
 
+    def _error_line(self, unix_ns: int, error: BaseException, record: RequestRecord | None) -> bytes:
+        told = text_line.error_text(error, message=self._message)
+        if self._json is not None:
+            return self._json.error(unix_ns, self._app_repr, told, record)
+        return text_line.format_journal(JournalRecord(moment(unix_ns), self._app_repr, told))
+
+    # The files.
+
+    def _check_places(self, config: Config) -> None:
+        for key, path in (("error_journal_path", config.error_journal_path), ("audit_path", config.audit_path)):
+            wrong = what_is_wrong_with(path)
+            if wrong is None:
+                continue
+            if self._is_closed and key == "audit_path":
+                raise ConfigurationError(f"{key}={path!r} cannot be written: {wrong}")
+            logger.warning("%s=%r cannot be written: %s; until then records are lost", key, path, wrong)
+
+    def _writer(
+        self,
+        config: Config,
+        path: str,
+        parse: Callable[[str], Any],
+        form: Callable[..., bytes],
+        on_lost: Callable[[int], None],
+    ) -> AuditWriter:
+        failed = partial(self._guard.failed, self.name)
+        rotation = None
+        if config.audit_rotate_bytes is not None or config.audit_rotate_seconds is not None:
+            from ..audit.rotation import Rotation  # noqa: PLC0415
+
+            rotation = Rotation(
+                path,
+                max_bytes=config.audit_rotate_bytes,
+                seconds=config.audit_rotate_seconds,
+                keep=config.audit_keep,
+                tell=partial(failed, "rotate"),
+            )
+        return AuditWriter(
+            path,
+            gap_line=form if self._json is None else self._json.gap,
+            shortened=partial(shortened, parse=parse, form=form),
+            durability=make_durability(config.audit_durability, config.audit_interval_seconds, partial(failed, "sync")),
+            rotation=rotation,
+            on_lost=on_lost,
+            on_truncated=partial(self._tell_truncated, path),
+        )
+
     def _lines_lost(self, lines: int) -> None:
+        self._audit.missed(lines)
         if self.count is not None:
             for _ in range(lines):
                 self.count("lost")
-        self._tell(str(self._audit.path), lines)
+        self._tell_deleted(str(self._audit.path), lines)
 
-    def _tell(self, path: str, lines: int) -> None:
+    def _tell_deleted(self, path: str, lines: int) -> None:
         lost = FileNotFoundError(f"{path} was deleted, and up to {lines} lines with it; rename it to rotate it")
         self._guard.failed(self.name, "write", lost)
+
+    def _tell_truncated(self, path: str, missing_bytes: int) -> None:
+        shorter = OSError(
+            f"{path} is at least {missing_bytes} bytes shorter than it was: copytruncate loses what is written between "
+            "its copy and its cut; let logrotate rename the file (create), or set audit_rotate_bytes"
+        )
+        self._guard.failed(self.name, "truncated", shorter)

@@ -190,6 +190,7 @@ class MetricsSink(Sink):
         self._allowed = {name: frozenset(values) for name, values in sorted(config.metric_labels.items())}
         self.families = families = Families.of(registry, tuple(self._allowed), config.metrics_shared)
         self._duration = families[DURATION]
+        self._audit_records = families["flask_audit_records_total"]
         self._store = families.store
         self._in_flight = families.in_flight.of(app_name)
         self._in_flight.follows_contexts = config.context_signals
@@ -231,8 +232,8 @@ class MetricsSink(Sink):
             self.dropped("tracing", "export", spans)
 
     def audited(self, outcome: str) -> None:
-        """Count an audit record, ``written`` or ``lost``."""
-        self.families["flask_audit_records_total"].child(outcome).inc()
+        """Count an audit record, ``written``, ``lost`` or ``stderr``."""
+        self._audit_records.child(outcome).inc()
 
     def close(self) -> None:
         """Push them for the last time: the process ends."""

@@ -6,9 +6,9 @@ import re
 import string
 from typing import TYPE_CHECKING
 
-from ..audit_line import escape_field
-from ..audit_line import is_plain_text
-from ..audit_line import unescape_field
+from ..audit.escaping import unbackslashed
+from ..audit.line import escape_field
+from ..audit.line import is_plain_text
 from .fields import check_path
 
 if TYPE_CHECKING:
@@ -74,4 +74,4 @@ class AuditTemplate:
         match = self._pattern.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is not of the form {self.text!r}")
-        return {name: unescape_field(field) for name, field in zip(self.names, match.groups(), strict=True)}
+        return {name: unbackslashed(field) for name, field in zip(self.names, match.groups(), strict=True)}

@@ -1,0 +1,386 @@
+"""The writer on real files, disks that are full, and processes that die."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flask_signal_observability import AuditGap
+from flask_signal_observability import parse_audit_line
+from flask_signal_observability.audit.line import format_line
+from flask_signal_observability.audit.line import parse_line
+from flask_signal_observability.audit.reading import after_tear
+from flask_signal_observability.audit.shortening import shortened
+from flask_signal_observability.audit.writer import AuditWriter
+
+LINE = b"[2026-11-22T10:09:00.123456+00:00] alice@203.0.113.7 accessed /dashboard"
+
+
+def lines_of(path):
+    return [line for line in path.read_text().split("\n") if line]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "audit.log"
+
+
+@pytest.fixture
+def make(path):
+    made = []
+
+    def make(where=path, **options):
+        def shorten(line, most_bytes):
+            return shortened(line, most_bytes, parse_line, format_line)
+
+        made.append(AuditWriter(where, gap_line=format_line, shortened=shorten, **options))
+        return made[-1]
+
+    yield make
+    for writer in made:
+        writer.close()
+
+
+@contextmanager
+def no_file_beyond(size_bytes):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def no_more_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.dup(0)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def small_disk(directory, size):
+    directory.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+def gap_in(path):
+    (gap,) = [record for line in lines_of(path) if isinstance(record := parse_audit_line(line), AuditGap)]
+    return gap
+
+
+def test_a_record_is_a_line_and_one_write(make, path):
+    writer = make()
+    writer.write(LINE)
+    writer.write(LINE)
+    assert path.read_bytes() == (LINE + b"\n") * 2
+
+
+def test_what_could_not_be_written_is_a_gap_before_the_next_record(make, path):
+    writer = make()
+    writer.write(LINE)
+    size = path.stat().st_size
+    before_ns = time.time_ns()
+    with no_file_beyond(size):
+        for _ in range(17):
+            with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+                writer.write(LINE)
+    after_ns = time.time_ns()
+    writer.write(LINE)
+    writer.write(LINE)
+    told = [type(parse_audit_line(line)).__name__ for line in lines_of(path)]
+    assert told == ["AuditRecord", "AuditGap", "AuditRecord", "AuditRecord"]
+    gap = gap_in(path)
+    assert gap.lost == 17
+    assert before_ns // 1000 <= round(gap.since.timestamp() * 1e6) <= round(gap.until.timestamp() * 1e6)
+    assert round(gap.until.timestamp() * 1e6) <= after_ns // 1000 <= round(gap.time.timestamp() * 1e6)
+
+
+def test_a_gap_that_cannot_be_told_is_told_later_together_with_what_is_lost_meanwhile(make, path):
+    writer = make()
+    writer.write(LINE)
+    size = path.stat().st_size
+    for limit in (size, size + 3, size + 20):
+        with no_file_beyond(limit), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            writer.write(LINE)
+    writer.write(LINE)
+    assert sum(line == LINE.decode() for line in lines_of(path)) == 2
+    whole = [line for line in lines_of(path) if " lost 3 records " in line]
+    assert isinstance(parse_audit_line(whole[0]), AuditGap)
+
+
+def test_a_gap_is_told_when_the_file_is_closed(make, path):
+    writer = make()
+    with no_file_beyond(0), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        writer.write(LINE)
+    writer.close()
+    assert gap_in(path).lost == 1
+
+
+def test_too_many_open_files_lose_records_until_there_are_fewer(make, path):
+    writer = make()
+    with no_more_descriptors(), pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        writer.write(LINE)
+    writer.write(LINE)
+    assert gap_in(path).lost == 1
+
+
+def test_a_directory_that_was_deleted_loses_records_until_it_is_back(make, tmp_path):
+    path = tmp_path / "logs" / "audit.log"
+    path.parent.mkdir()
+    writer = make(path, check_interval_seconds=0)
+    writer.write(LINE)
+    path.unlink()
+    path.parent.rmdir()
+    with pytest.raises(FileNotFoundError):
+        writer.write(LINE)
+    path.parent.mkdir()
+    writer.write(LINE)
+    assert gap_in(path).lost == 1
+
+
+def test_a_full_disk_loses_records_until_there_is_room_and_none_is_glued(make, tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        (disk / "ballast").write_bytes(b"x" * 40_000)
+        writer = make(disk / "audit.log")
+        written = lost = 0
+        while lost < 5:
+            try:
+                writer.write(LINE)
+                written += 1
+            except OSError:
+                lost += 1
+        (disk / "ballast").unlink()
+        writer.write(LINE)
+        lines = lines_of(disk / "audit.log")
+        assert lines.count(LINE.decode()) == written + 1
+        assert [parse_audit_line(line).lost for line in lines if " lost " in line] == [5]
+        writer.close()
+
+
+def test_a_read_only_disk_loses_records_until_it_is_writable(make, tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        writer = make(disk / "audit.log")
+        with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
+            writer.write(LINE)
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        writer.write(LINE)
+        assert gap_in(disk / "audit.log").lost == 1
+        writer.close()
+
+
+def test_a_copied_and_cut_file_is_noticed(make, path):
+    missing = []
+    writer = make(check_interval_seconds=0, on_truncated=missing.append)
+    for _ in range(10):
+        writer.write(LINE)
+    size = path.stat().st_size
+    os.truncate(path, 0)
+    writer.write(LINE)
+    writer.write(LINE)
+    assert missing == [size]
+    assert lines_of(path) == [LINE.decode()] * 2
+
+
+def test_a_tear_that_another_process_has_left_is_closed_off_at_the_next_look(make, path):
+    writer = make(check_interval_seconds=0)
+    writer.write(LINE)
+    with path.open("ab") as dying:
+        dying.write(LINE[:20])
+    writer.write(LINE)
+    assert lines_of(path) == [LINE.decode(), LINE[:20].decode(), LINE.decode()]
+
+
+def test_a_record_right_behind_a_tear_is_found_by_its_reader(make, path):
+    writer = make(check_interval_seconds=3600)
+    writer.write(LINE)
+    with path.open("ab") as dying:
+        dying.write(LINE[:20])
+    writer.write(LINE)
+    assert after_tear(lines_of(path)[1]) == LINE.decode()
+
+
+def test_a_long_record_to_a_pipe_is_cut_to_what_a_pipe_takes_in_one_piece(make, path):
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = make()
+    long = format_line(parse_line(f"[2026-11-22T10:09:00.123456+00:00] {'u' * 2048}@- accessed /{'🐍' * 2047}"))
+    assert len(long) > 4096
+    writer.write(long)
+    data = os.read(reader, 2**16)
+    os.close(reader)
+    assert len(data) <= 4096
+    record = parse_audit_line(data.decode())
+    assert record.user.startswith("uuu")
+    assert record.path.endswith("…")
+
+
+class Chain:
+    """A seal that numbers the records and notes what it was told."""
+
+    def __init__(self):
+        self.number = 0
+        self.told = []
+
+    def seal(self, line):
+        return line + b"#%d" % self.number
+
+    def commit(self):
+        self.number += 1
+
+    def torn(self):
+        self.told.append("torn")
+
+    def opened(self, path, descriptor):
+        assert os.path.samestat(os.fstat(descriptor), path.stat())
+        self.number = 0
+        return [b"open %d" % os.getpid()]
+
+    def closing(self):
+        return [b"close"]
+
+
+def test_a_seal_opens_and_closes_every_file(make, path):
+    writer = make(seal=Chain(), check_interval_seconds=0)
+    writer.write(b"a")
+    old = path.rename(path.with_suffix(".1"))
+    writer.write(b"b")
+    writer.write(b"c")
+    writer.close()
+    opening = f"open {os.getpid()}"
+    assert lines_of(old) == [opening, "a#0", "close"]
+    assert lines_of(path) == [opening, "b#0", "c#1", "close"]
+
+
+def test_the_order_of_seals_is_the_order_in_the_file(make, path):
+    writer = make(seal=Chain())
+    threads = [threading.Thread(target=lambda: [writer.write(b"x") for _ in range(300)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lines_of(path)[1:] == [f"x#{number}" for number in range(1200)]
+
+
+def test_a_record_that_was_not_written_takes_no_number_and_a_torn_one_is_told(make, path):
+    chain = Chain()
+    writer = make(seal=chain)
+    writer.write(b"a")
+    size = path.stat().st_size
+    with no_file_beyond(size), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        writer.write(b"lost")
+    assert (chain.number, chain.told) == (1, [])
+    with no_file_beyond(size + 2), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        writer.write(b"torn")
+    assert (chain.number, chain.told) == (1, ["torn"])
+    writer.write(b"b")
+    assert lines_of(path)[-1] == "b#2"  # 1 is the gap
+    assert " lost 2 records " in lines_of(path)[-2]
+
+
+def test_a_forked_process_begins_with_an_opening_of_its_own(make, path):
+    writer = make(seal=Chain())
+    writer.write(b"a")
+    child = os.fork()
+    if child == 0:
+        try:
+            writer.write(b"b")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    writer.write(b"c")
+    assert lines_of(path) == [f"open {os.getpid()}", "a#0", f"open {child}", "b#0", "c#1"]
+
+
+def test_a_signal_handler_that_audits_amid_a_sealed_record_loses_its_own_and_nothing_hangs(make, path):
+    class Interrupted(Chain):
+        def seal(self, line):
+            if line == b"a":
+                with pytest.raises(OSError, match="while another one is being written"):
+                    writer.write(b"from the handler")
+            return super().seal(line)
+
+    writer = make(seal=Interrupted())
+    writer.write(b"a")
+    writer.write(b"b")
+    assert lines_of(path)[1] == "a#0"
+    assert " lost 1 records " in lines_of(path)[2]
+    assert lines_of(path)[3] == "b#2"
+
+
+KILLED = """
+import os, sys, threading
+from flask_signal_observability.audit.line import format_access, format_line
+from flask_signal_observability.audit.writer import AuditWriter
+writer = AuditWriter(sys.argv[1], gap_line=format_line, shortened=None, check_interval_seconds=0.01)
+def run(thread):
+    for number in range(10**6):
+        writer.write(format_access(number * 1000, f"{thread}.{number}", "-", "/x"))
+        os.write(1, b"%d.%d\\n" % (thread, number))
+for thread in range(4):
+    threading.Thread(target=run, args=(thread,)).start()
+"""
+
+
+def test_what_a_killed_process_was_told_is_written_is_in_the_file_once(path):
+    process = subprocess.Popen([sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE)
+    acknowledged = b"".join(process.stdout.readline() for _ in range(2000))
+    process.kill()
+    acknowledged += process.stdout.read()
+    process.stdout.close()
+    process.wait()
+    users = [parse_audit_line(line).user for line in lines_of(path)]
+    assert len(set(users)) == len(users)
+    assert set(acknowledged.decode().split("\n")[:-1]) <= set(users)
+
+
+def test_dev_full_is_an_error_each_time():
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    writer = AuditWriter("/dev/full", gap_line=format_line, shortened=lambda line, most_bytes: line)
+    for _ in range(3):
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            writer.write(LINE)
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("options", [(), ("--rotate", "--format", "json", "--durability", "group")])
+def test_nothing_acknowledged_is_lost_or_written_twice_under_renames_hang_ups_and_kills(options):
+    """The short form of ``tests/stress/audit.py``."""
+    command = [sys.executable, str(ROOT / "tests" / "stress" / "audit.py"), "--rounds", "2", "--disk", "0", *options]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "killed: rounds=2" in done.stdout
+
+
+def test_the_benchmark_prints_what_a_line_costs_beside_a_bare_write():
+    command = [sys.executable, str(ROOT / "tests" / "benchmarks" / "audit.py"), "--rounds", "3", "--lines", "50"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert "| os.write |" in done.stdout
+    assert "| sink |" in done.stdout
