@@ -88,10 +88,10 @@ def read(message: bytes) -> list[Offer]:
 
 
 def _read(values: dict[str, Any]) -> Offer:
-    families = tuple(Metric(**_with_tuples(metric)) for metric in values.pop("own_families"))
-    return Offer(**_with_tuples(values), own_families=families)
+    families = tuple(Metric(*map(_as_before, metric)) for metric in values.pop("own_families"))
+    return Offer(**{key: _as_before(value) for key, value in values.items()}, own_families=families)
 
 
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """Return them as they were before JSON made lists of tuples."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+def _as_before(value: Any) -> Any:
+    """Return a value as it was before JSON made a list of a tuple."""
+    return tuple(value) if isinstance(value, list) else value
