@@ -23,6 +23,8 @@ __all__ = ["conclude"]
 
 TORN = "the beginning of a record that a crash or a full disk cut off, as a later note says"
 
+FOREIGN = "the line is of a chain that does not open in this file"
+
 END = 1 << 62
 """The line behind all lines."""
 
@@ -121,15 +123,17 @@ class _Conclusion:
                 self._evidence.find(Kind.EDIT, suspect.place, chain.name, message)
         if not missing:
             return
-        records = f"{missing} record{'s' * (missing != 1)} of this writer, of {gap.first} to {gap.last},"
+        which = f"{gap.first}" if gap.first == gap.last else f"{gap.first} to {gap.last}"
+        records = f"record {which} of this writer" if missing == 1 else f"{missing} records of this writer, {which},"
+        are = "is" if missing == 1 else "are"
         if is_end:
-            kind, told = Kind.TRUNCATION, f"{records} are missing after its last line"
+            kind, told = Kind.TRUNCATION, f"{records} {are} missing after its last line"
             place = chain.place
         elif is_beginning and not self._is_ours(chain.writer):
-            kind, told = Kind.SPLICE, "the line is of a chain that does not open in this file"
+            kind, told = Kind.SPLICE, FOREIGN
             place = gap.before
         else:
-            kind, told = Kind.DELETION, f"{records} are missing before this line"
+            kind, told = Kind.DELETION, f"{records} {are} missing before this line"
             place = gap.before
         if gap.unproved is not None and kind is Kind.DELETION:
             told += ", which cannot be proved without them"
@@ -177,23 +181,29 @@ class _Conclusion:
         mark = suspect.mark
         chain = self._evidence.chains.get(mark.writer) if mark else None
         if is_copy:
-            return Kind.REPLAY, "the line is there twice"
-        if mark is None:
-            return Kind.INSERTION, "the line has no seal"
-        if chain is None:
-            if self._is_ours(mark.writer):
-                return Kind.DELETION, "what comes before this line of its writer is missing"
-            if suspect.note is not None and suspect.note.kind == "opened":
-                return Kind.EDIT, "the line is not as it was sealed"
-            return Kind.SPLICE, "the line is of a chain that does not open in this file"
-        if mark.sequence < chain.first:
-            return Kind.SPLICE, "the line is of this writer's chain in another file"
-        if mark.sequence <= chain.sequence:
-            return Kind.INSERTION, f"record {mark.sequence} of this writer is another line"
-        if mark.sequence == chain.sequence + 1:
+            judged = Kind.REPLAY, "the line is there twice"
+        elif mark is None:
+            judged = Kind.INSERTION, "the line has no seal"
+        elif chain is None:
+            judged = self._strange(suspect, mark.writer)
+        elif mark.sequence < chain.first:
+            judged = Kind.SPLICE, "the line is of this writer's chain in another file"
+        elif mark.sequence <= chain.sequence:
+            judged = Kind.INSERTION, f"record {mark.sequence} of this writer is another line"
+        elif mark.sequence == chain.sequence + 1:
+            judged = Kind.EDIT, "the line is not as it was sealed"
+        else:
+            missing = f"{chain.sequence + 1} to {mark.sequence - 1}"
+            judged = Kind.DELETION, f"records {missing} of this writer are missing before this line, nothing proves it"
+        return judged
+
+    def _strange(self, suspect: Suspect, writer: bytes) -> tuple[Kind, str]:
+        """A line of a writer of whom nothing is proved."""
+        if self._is_ours(writer):
+            return Kind.DELETION, "what comes before this line of its writer is missing"
+        if suspect.note is not None and suspect.note.kind == "opened":
             return Kind.EDIT, "the line is not as it was sealed"
-        missing = f"{chain.sequence + 1} to {mark.sequence - 1}"
-        return Kind.DELETION, f"records {missing} of this writer are missing before this line, which is not proved"
+        return Kind.SPLICE, FOREIGN
 
     def _open_end(self, chain: WriterChain) -> None:
         head = self._heads.get(chain.writer)

@@ -257,9 +257,9 @@ class Evidence:
     def _next_suspect(self, chain: WriterChain) -> Suspect | None:
         for suspect in self._open_suspects():
             mark = suspect.mark
-            if mark and mark.writer == chain.writer and mark.sequence == chain.sequence + 1:
-                if chain.proves(mark, chain.head):
-                    return suspect
+            is_next = mark and mark.writer == chain.writer and mark.sequence == chain.sequence + 1
+            if mark and is_next and chain.proves(mark, chain.head):
+                return suspect
         return None
 
     def _open_suspects(self) -> Iterator[Suspect]:
@@ -275,7 +275,7 @@ class Evidence:
         self.find(Kind.SWAP, place, chain.name, f"record {sequence} of its writer stands in another's place")
 
     def fills(self, chain: WriterChain, mark: Mark, note: Note | None, place: Place) -> bool:
-        """Whether the line is the first of a gap, and so only stands too late."""
+        """Fill a gap with the line: say whether the line is the first of a gap, and so only stands too late."""
         gap = chain.gaps.get(mark.sequence)
         if gap is None or gap.head is None or not chain.proves(mark, gap.head):
             return False
@@ -356,7 +356,8 @@ class Evidence:
 
     def _beginning(self, chain: WriterChain, suspect: Suspect, *, genuine: bool) -> None:
         """A chain that does not open here: its opening was changed, or is not there."""
-        if not genuine or (suspect.note is not None and suspect.note.kind == "opened"):
+        is_first = suspect.mark is not None and suspect.mark.sequence == 0
+        if not genuine or is_first or (suspect.note is not None and suspect.note.kind == "opened"):
             self._edited(suspect, chain.name)
         else:
             chain.miss(Gap(0, chain.first - 1, None, ("", 0), suspect.place, suspect))

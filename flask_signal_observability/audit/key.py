@@ -71,9 +71,11 @@ class AuditKey:
         """
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
+            try:
                 mode = os.fstat(descriptor).st_mode
-                secret = file.read(MAXIMUM_BYTES + 1)
+                secret = os.read(descriptor, MAXIMUM_BYTES + 1)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise ConfigurationError(f"the audit key file cannot be read: {error}") from None
         if mode & FORBIDDEN:

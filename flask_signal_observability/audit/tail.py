@@ -74,7 +74,9 @@ def torn_name(fragment: bytes) -> str:
 def left_of(part: bytes, lines: list[bytes]) -> bytes | None:
     """Return how much of a line that was written in part is there, closed off or run into by another process's line."""
     for line in reversed(lines):
-        common = os.path.commonprefix((part, line))
-        if common and (common == line or len(common) >= TELLING_BYTES):
-            return common
+        length = next(
+            (at for at, (one, other) in enumerate(zip(part, line)) if one != other), min(len(part), len(line))
+        )
+        if length and (length == len(line) or length >= TELLING_BYTES):
+            return line[:length]
     return None

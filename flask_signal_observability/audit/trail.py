@@ -19,6 +19,7 @@ from ..errors import ObservabilityError
 from .mark import split
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
     from collections.abc import Iterator
     from pathlib import Path
@@ -75,41 +76,70 @@ def lines_of(paths: Iterable[Path]) -> Iterator[bytes]:
                 yield line.removesuffix(b"\n")
 
 
-def follow(path: Path, *, last_lines: int, until: float | None = None) -> Iterator[bytes]:
-    """Give the last lines of a file and then what is appended, also to the file that takes its place.
+def follow(path: Path, *, last_lines: int, is_wanted: Callable[[bytes], bool], follows: bool = True) -> Iterator[bytes]:
+    """Give the last lines of a file that are wanted and then those that are appended, also to the file in its place.
 
-    A file that was renamed is read to its end first. Ends at ``until``, a reading of ``time.monotonic``.
+    A file that was renamed is read to its end first. Without ``follows`` it ends at the end of the file.
 
     Raises:
         AuditFileError: The file cannot be opened at first.
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise AuditFileError(f"{path}: {error}") from error
-    try:
-        *lines, rest = b"".join(deque(file, maxlen=last_lines + 1)).split(b"\n")
-        yield from lines[-last_lines:] if last_lines else []
-        while until is None or time.monotonic() < until:
-            if os.fstat(file.fileno()).st_size < file.tell():
-                file.seek(0)  # truncated under us
-            replaced = _is_replaced(path, file)  # asked before the last read: what was written until then is in it
-            *lines, rest = (rest + file.read()).split(b"\n")
-            yield from lines
-            if replaced:
-                file.close()
-                file, rest = path.open("rb"), b""
+    if not follows:
+        wanted = (line for line in lines_of([path]) if is_wanted(line))
+        yield from deque(wanted, maxlen=last_lines)
+        return
+    with _Followed(path) as followed:
+        yield from deque((line for line in followed.new_lines() if is_wanted(line)), maxlen=last_lines)
+        while True:
+            is_replaced = followed.is_replaced()  # asked before the last read: what was written until then is in it
+            lines = followed.new_lines()
+            yield from (line for line in lines if is_wanted(line))
+            if is_replaced:
+                followed.reopen()
             elif not lines:
                 time.sleep(POLL_SECONDS)
-    finally:
-        file.close()
 
 
-def _is_replaced(path: Path, file: IO[bytes]) -> bool:
-    try:
-        return not os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except OSError:
-        return False  # renamed, and the new one is not there yet
+class _Followed:
+    """A file that is read while it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rest = b""
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise AuditFileError(f"{path}: {error}") from error
+
+    def __enter__(self) -> _Followed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def new_lines(self) -> list[bytes]:
+        """Return the whole lines that were not read yet."""
+        if os.fstat(self._file.fileno()).st_size < self._file.tell():
+            self._file.seek(0)  # it was truncated
+            self._rest = b""
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        return lines
+
+    def is_replaced(self) -> bool:
+        """Whether another file is at the path."""
+        try:
+            return not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except OSError:
+            return False  # renamed, and the new one is not there yet
+
+    def reopen(self) -> None:
+        """Go on with the file at the path."""
+        try:
+            file = self._path.open("rb")
+        except OSError:
+            return
+        self._file.close()
+        self._file, self._rest = file, b""
 
 
 def entry_of(line: bytes) -> dict[str, Any] | None:

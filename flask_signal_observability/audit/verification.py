@@ -41,6 +41,8 @@ __all__ = ["Report", "verify"]
 PROGRESS_LINES = 8192
 """Progress is told after so many lines."""
 
+NEWLINE = ord("\n")
+
 TEXT_NOTE = b" chain "
 TEXT_NOTE_AT = slice(34, 41)
 """Where it stands, behind the time."""
@@ -141,7 +143,7 @@ class _Verification:
             if chain is not None and chain.expected == mark and evidence.settled and chain.key is not None:
                 state = chain.key.start.copy()
                 state.update(chain.head + signed)
-                if binascii.b2a_base64(state.digest())[:MAC_CHARACTERS] == mac:
+                if binascii.b2a_base64(state.digest())[:MAC_CHARACTERS] == mac and line[-1] == NEWLINE:
                     place = name, number
                     chain.advance(chain.sequence + 1, mac, place)
                     chain.closed = False
