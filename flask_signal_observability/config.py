@@ -30,6 +30,7 @@ from .settings import Matching
 from .settings import Names
 from .settings import OrNone
 from .settings import setting
+from .settings import Secret
 from .settings import Shared
 from .settings import Stream
 
@@ -191,9 +192,19 @@ class Config:
     audit_on_error: Literal["open"] = setting(Choice("open"), default="open")
     """``open``: a line that cannot be written is counted, and the request goes on."""
 
+    audit_chain: bool = setting(Boolean(), default=False)
+    """Seals the audit file's lines, each with a digest of itself and of those before it."""
+
+    audit_key: str | None = setting(OrNone(Secret(16)), default=None)
+    """What the digests are keyed with, at least 16 bytes: who does not know it cannot make them."""
+
+    audit_key_file: str | None = setting(OrNone(FilePath()), default=None)
+    """The file that holds it, which others than its owner and group may not read."""
+
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             object.__setattr__(self, name, kind.read(name, getattr(self, name)))
+        _check_audit_key(self)
 
     def __repr__(self) -> str:
         """Name what differs from the defaults, secrets masked."""
@@ -226,6 +237,17 @@ class Config:
         if values.get("service_name") is None:
             values["service_name"] = _service_name(environ, app_name).read(SERVICE)
         return cls(**values)
+
+
+def _check_audit_key(config: Config) -> None:
+    """A key that seals nothing is a false comfort."""
+    given = [name for name in ("audit_key", "audit_key_file") if getattr(config, name) is not None]
+    if given and not config.audit_chain:
+        raise ConfigurationError(
+            f"{given[0]} is given and audit_chain is off: set audit_chain=True, or take the key out"
+        )
+    if len(given) > 1:
+        raise ConfigurationError("audit_key and audit_key_file are both given; give one of them")
 
 
 def _service_name(environ: Mapping[str, str], app_name: str) -> _Given:

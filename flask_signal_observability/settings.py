@@ -38,6 +38,7 @@ __all__ = [
     "Matching",
     "Names",
     "OrNone",
+    "Secret",
     "Shared",
     "Stream",
     "TextStream",
@@ -204,6 +205,9 @@ class OrNone(Kind[T | None]):
     def from_text(self, text: str) -> T | None:
         return None if text.strip().lower() in ("", "none") else self.kind.from_text(text)
 
+    def shown(self, value: object) -> str:
+        return "None" if value is None else self.kind.shown(value)
+
 
 @dataclasses.dataclass(frozen=True)
 class Function(Kind[Callable[..., Any]]):
@@ -237,6 +241,21 @@ class FilePath(Kind[str]):
         if isinstance(path, str) and path and "\0" not in path:
             return path
         raise ValueError("give the path of a file")
+
+
+@dataclasses.dataclass(frozen=True)
+class Secret(Kind[str]):
+    """A string that is never shown, of so many bytes at least."""
+
+    minimum_bytes: int
+
+    def check(self, value: Any) -> str:
+        if isinstance(value, str) and len(value.strip().encode("utf-8", "replace")) >= self.minimum_bytes:
+            return value.strip()
+        raise ValueError(f"give a secret string of at least {self.minimum_bytes} bytes: openssl rand -base64 32")
+
+    def shown(self, value: object) -> str:
+        return f"<{type(value).__name__}, not shown>"
 
 
 class Shared(Kind[str]):

@@ -7,11 +7,12 @@ it comes from: the digest that it ended the earlier file with, and the last mark
 
 from __future__ import annotations
 
-import binascii
 import os
 import secrets
 import stat
 import time
+from binascii import b2a_base64
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from .heads import Head
@@ -53,8 +54,8 @@ MAXIMUM_HEADS = 64
 class Chain:
     """Seals one writer's lines. Its methods are called under the writer's lock.
 
-    After a fork the child's chain is a new one. What fails here is the heads file alone, and loses no record: it is
-    told to ``on_failed`` and tried again.
+    In a forked process ``opened`` is called anew, and begins a chain of another name. What fails here is the heads file
+    alone, and loses no record: it is told to ``on_failed`` and tried again.
 
     Args:
         key: Makes the digests.
@@ -63,6 +64,7 @@ class Chain:
 
     def __init__(self, key: AuditKey, *, on_failed: Callable[[OSError], None] | None = None) -> None:
         self._key = key
+        self._copy_start = key.start.copy
         self._on_failed = on_failed
         self._sequence, self._head = -1, b""
         self._as_json = False
@@ -73,7 +75,9 @@ class Chain:
 
     def opened(self, path: Path, descriptor: int) -> list[bytes]:
         """Take note of the file that the next lines go to: the first of them brings the opening note with it."""
-        if path != self._path:
+        if self._process_id != os.getpid():
+            self._begin()
+        if path != self._path or self._heads is None:
             self._close_heads()
             self._heads = HeadsFile(heads_path(path), self._key) if _is_regular(descriptor) else None
         self._path, self._descriptor = path, descriptor
@@ -85,21 +89,19 @@ class Chain:
 
         Nothing has changed until ``commit``.
         """
-        # The hot path: 1.8 µs, of which the digest takes one (tests/benchmarks/audit_chain.py).
-        if self._process_id != os.getpid():  # asked, since uWSGI forks behind the back of os.register_at_fork
-            self._close_heads()
-            self._begin()
+        # The hot path: twice an os.write, of which the digest is the half (tests/benchmarks/audit_chain.py).
+        is_json = line[0] == BRACE
         if self._noting:
-            return self._seal_all([*self._due_notes(as_json=line[0] == BRACE), line])
+            return self._seal_all([*self._due_notes(as_json=is_json), line])
         self._next = sequence = self._sequence + 1
-        if line[0] == BRACE:
+        if is_json:
             signed = b'%b,"chain":"%b%d.' % (line[:-1], self._name, sequence)
         else:
             signed = b"%b #%b%d." % (line, self._name, sequence)
-        state = self._key.start.copy()
+        state = self._copy_start()
         state.update(self._head + signed)
-        self._next_head = head = binascii.b2a_base64(state.digest())[:MAC_CHARACTERS]
-        self._sent = sealed = signed + head + JSON_END if line[0] == BRACE else signed + head
+        self._next_head = head = b2a_base64(state.digest(), newline=False)[:MAC_CHARACTERS]
+        self._sent = sealed = signed + head + JSON_END if is_json else signed + head
         return sealed
 
     def commit(self) -> None:
@@ -107,7 +109,7 @@ class Chain:
         self._sequence, self._head = self._next, self._next_head
         if self._noting:
             self._noted()
-        now_seconds = time.monotonic()
+        now_seconds = monotonic()
         if now_seconds >= self._next_heads_seconds:
             self._put_head(now_seconds)
 
@@ -130,6 +132,7 @@ class Chain:
 
     def _begin(self) -> None:
         self._process_id = os.getpid()
+        self._close_heads()
         self._writer = secrets.token_urlsafe(6).encode()
         self._name = self._writer + b"."
         self._sequence, self._head = -1, b""
@@ -139,7 +142,7 @@ class Chain:
         self._opened = self._file_began = ""
         self._opening = self._noting = True
         self._next_heads_seconds = 0.0
-        self._next_checkpoint_seconds = time.monotonic() + CHECKPOINT_SECONDS
+        self._next_checkpoint_seconds = monotonic() + CHECKPOINT_SECONDS
 
     def _seal_all(self, lines: list[bytes]) -> bytes:
         """Seal several lines for one write."""
@@ -195,8 +198,10 @@ class Chain:
 
     def _noted(self) -> None:
         """The notes that were due are in the file."""
+        if self._opening:
+            self._next_heads_seconds = 0.0  # the head is of this file from now on
         self._opening = self._noting = False
-        self._next_checkpoint_seconds = time.monotonic() + CHECKPOINT_SECONDS
+        self._next_checkpoint_seconds = monotonic() + CHECKPOINT_SECONDS
 
     def _other_heads(self) -> dict[str, str]:
         """How far the other writers of this file got, by the heads file."""

@@ -60,6 +60,7 @@ class _Conclusion:
         evidence = self._evidence
         self._torn_lines()
         self._find_displaced()
+        self._find_ends()
         for chain in evidence.chains.values():
             self._required(chain)
             for gap in chain.gaps.values():
@@ -98,6 +99,21 @@ class _Conclusion:
             chain = evidence.chains.get(mark.writer) if mark and not suspect.explained else None
             if chain is not None and mark is not None:
                 suspect.explained = evidence.fills(chain, mark, suspect.note, suspect.place)
+
+    def _find_ends(self) -> None:
+        """Lines behind a gap that nothing followed: their heads, or the notes of others, prove that they were written."""
+        for suspect in self._evidence.suspects:
+            mark = suspect.mark
+            chain = self._evidence.chains.get(mark.writer) if mark and not suspect.explained else None
+            if mark is None or chain is None or mark.sequence <= chain.sequence + 1:
+                continue
+            head = self._heads.get(mark.writer)
+            if head is not None and (head.sequence, head.mac) == (mark.sequence, mark.mac):
+                suspect.explained = True
+                gap = Gap(chain.sequence + 1, mark.sequence - 1, chain.head, chain.place, suspect.place, suspect)
+                chain.miss(gap)
+                chain.advance(mark.sequence, mark.mac, suspect.place)
+                chain.proved -= 1
 
     def _required(self, chain: WriterChain) -> None:
         """Compare the end of a chain with what its head, and the notes of others, say of it."""
@@ -168,8 +184,11 @@ class _Conclusion:
                 if head.writer not in evidence.chains and began and head.opened >= began:
                     absent.setdefault(head.writer, (max(self._order, key=lambda file: self._order[file]), 0))
         for writer, place in absent.items():
-            kind = Kind.TRUNCATION if writer in self._heads else Kind.DELETION
-            told = "no line of this writer is left, and another tells of it"
+            kind, told = Kind.DELETION, "no line of this writer is left, and another tells of it"
+            if writer in self._heads:
+                kind = Kind.TRUNCATION
+            elif place in evidence.origins:
+                kind, told = Kind.SPLICE, "the chain that opens here saw this writer in its file, which is not this one"
             evidence.find(kind, place, writer.decode("utf-8", "replace"), told)
 
     def _suspect(self, suspect: Suspect, *, is_copy: bool) -> None:
@@ -207,7 +226,7 @@ class _Conclusion:
 
     def _open_end(self, chain: WriterChain) -> None:
         head = self._heads.get(chain.writer)
-        attested = head is not None and head.opened == chain.opened
+        attested = head is not None and (head.opened == chain.opened or (self._all_here and not chain.opened))
         if not chain.closed and not attested and chain.key is not None:
             told = "nothing attests where this chain ends: it was not closed, and has no line in the heads file"
             self._evidence.find(Kind.OPEN_END, chain.place, chain.name, told)

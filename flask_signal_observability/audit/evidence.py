@@ -124,6 +124,8 @@ class Evidence:
         """What stands in front of a whole line, which it is no part of."""
         self.required: dict[bytes, tuple[int, Place]] = {}
         """How far the notes of others say that a writer got at least."""
+        self.origins: set[Place] = set()
+        """The opening notes that tell what they saw."""
         self.first_opening: dict[str, str] = {}
         """When each file was opened first."""
         self._here: Place = ("", 0)
@@ -236,6 +238,7 @@ class Evidence:
             self.find(Kind.SPLICE, place, chain.name, "the chain opened an empty file, and not this one")
         elif saw not in ("-", "?"):
             self._require(saw, place)
+            self.origins.add(place)
 
     def _require(self, head: str, place: Place) -> None:
         writer, _, sequence = head.partition(".")
@@ -275,13 +278,19 @@ class Evidence:
         self.find(Kind.SWAP, place, chain.name, f"record {sequence} of its writer stands in another's place")
 
     def fills(self, chain: WriterChain, mark: Mark, note: Note | None, place: Place) -> bool:
-        """Fill a gap with the line: say whether the line is the first of a gap, and so only stands too late."""
+        """Take the line for the first of a gap, which only stands too late, and say whether it is."""
         gap = chain.gaps.get(mark.sequence)
-        if gap is None or gap.head is None or not chain.proves(mark, gap.head):
+        if gap is None and note is not None and note.kind == "opened" and mark.sequence < chain.first:
+            gap = chain.gaps.get(0)
+        head = gap.head if gap else None
+        if head is None and note is not None and note.kind == "opened":
+            head = _after(note)
+        if gap is None or head is None or not chain.proves(mark, head):
             return False
         self.displaced(chain, place, mark.sequence)
         del chain.gaps[gap.first]
         chain.proved += 1
+        gap.first = mark.sequence
         gap.first, gap.head = gap.first + 1, mark.mac
         if gap.first <= gap.last:
             chain.miss(gap)

@@ -63,6 +63,17 @@ class AuditKey:
         return binascii.b2a_base64(state.digest())[:MAC_CHARACTERS]
 
     @classmethod
+    def of(cls, secret: str | None, path: str | None) -> AuditKey:
+        """Return the key that the settings name, or the lack of one.
+
+        Raises:
+            ConfigurationError: The file of the key cannot be used.
+        """
+        if path is not None:
+            return cls.from_file(path)
+        return cls(None if secret is None else secret.encode())
+
+    @classmethod
     def from_file(cls, path: str | Path) -> AuditKey:
         """Return the key in a file, white space around it left out.
 

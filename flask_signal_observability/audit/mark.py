@@ -22,7 +22,7 @@ __all__ = ["Mark", "Note", "split", "without_mark"]
 
 _MARK = r"([\w-]{8})\.(0|[1-9]\d{0,18})\.([\w+/]{43})"
 _TEXT = re.compile(rf"(.*) #{_MARK}".encode(), re.DOTALL)
-_JSON = re.compile(rf'(\{{.*),"chain":"{_MARK}"\}}'.encode(), re.DOTALL)
+_JSON = re.compile(rf'(.*),"chain":"{_MARK}"\}}'.encode(), re.DOTALL)
 _NOTE = re.compile(rb"\[([^] ]*)\] chain (\w+)((?: \w+=[^ ]*)*)")
 
 JSON_NOTE = b'{"chain_note":"'

@@ -75,7 +75,8 @@ def left_of(part: bytes, lines: list[bytes]) -> bytes | None:
     """Return how much of a line that was written in part is there, closed off or run into by another process's line."""
     for line in reversed(lines):
         length = next(
-            (at for at, (one, other) in enumerate(zip(part, line)) if one != other), min(len(part), len(line))
+            (at for at, (one, other) in enumerate(zip(part, line, strict=False)) if one != other),
+            min(len(part), len(line)),
         )
         if length and (length == len(line) or length >= TELLING_BYTES):
             return line[:length]

@@ -80,7 +80,7 @@ def _reported(*, as_json: bool) -> Iterator[None]:
         raise click.exceptions.Exit(CANNOT) from error
 
 
-class _Since(click.ParamType):
+class _Since(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A time (ISO 8601, in UTC where it names no zone) or an age such as 90s, 15m, 2h, 7d."""
 
     name = "time"
