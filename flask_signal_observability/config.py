@@ -29,8 +29,8 @@ from .settings import Level
 from .settings import Matching
 from .settings import Names
 from .settings import OrNone
-from .settings import setting
 from .settings import Secret
+from .settings import setting
 from .settings import Shared
 from .settings import Stream
 

@@ -53,7 +53,7 @@ def test_a_sealed_object_is_json(path: Path) -> None:
     writer.close()
     objects = [json.loads(line) for line in path.read_text().splitlines()]
     assert objects[1]["url.path"] == "/orders/0"
-    assert [name for name in objects[0]] == [
+    assert list(objects[0]) == [
         "chain_note",
         "time",
         "version",
@@ -250,7 +250,7 @@ def test_a_key_file_that_cannot_be_trusted_is_refused(tmp_path: Path, content: s
 
 
 def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be read.*nowhere"):
+    with pytest.raises(ConfigurationError, match=r"cannot be read.*nowhere"):
         AuditKey.from_file(tmp_path / "nowhere")
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING
 
-from .evidence import Gap
 from .finding import Kind
 from .tail import torn_name
+from .writer_chain import Gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Collection
 
     from .evidence import Evidence
-    from .evidence import Suspect
-    from .evidence import WriterChain
     from .finding import Place
     from .heads import Head
+    from .writer_chain import Suspect
+    from .writer_chain import WriterChain
 
 __all__ = ["conclude"]
 
@@ -101,7 +101,7 @@ class _Conclusion:
                 suspect.explained = evidence.fills(chain, mark, suspect.note, suspect.place)
 
     def _find_ends(self) -> None:
-        """Lines behind a gap that nothing followed: their heads, or the notes of others, prove that they were written."""
+        """The last line of a writer, behind a gap: its head proves that it was written."""
         for suspect in self._evidence.suspects:
             mark = suspect.mark
             chain = self._evidence.chains.get(mark.writer) if mark and not suspect.explained else None

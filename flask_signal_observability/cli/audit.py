@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
-import os
-import sys
 import time
-from contextlib import contextmanager
 from datetime import datetime
 from datetime import timezone
 from pathlib import Path
@@ -19,39 +15,22 @@ import click
 
 from ..audit.entries import Filter
 from ..audit.entries import Summary
-from ..audit.key import AuditKey
 from ..audit.trail import entry_of
 from ..audit.trail import follow
 from ..audit.trail import in_order
 from ..audit.trail import lines_of
-from ..audit.verification import verify as verified
-from ..errors import ObservabilityError
+from .audit_verify import files_argument
+from .audit_verify import json_option
+from .audit_verify import reported
+from .audit_verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
-    from collections.abc import Iterator
 
-    from ..audit.verification import Report
 
 __all__ = ["audit"]
 
-KEY_VARIABLE = "OBSERVABILITY_AUDIT_KEY"
-KEY_FILE_VARIABLE = "OBSERVABILITY_AUDIT_KEY_FILE"
-CANNOT = 2
-
-FILES = click.argument(
-    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
-
-VERIFY_EXAMPLES = f"""\b
-Examples:
-  flask observability audit verify access_audit.log*
-  flask observability audit verify access_audit.log --key-file /run/secrets/audit_key
-  flask observability audit verify access_audit.log* --key-file new_key --key-file old_key --json
-  {KEY_VARIABLE}=… flask observability audit verify access_audit.log --heads /mnt/elsewhere/access_audit.log.heads
-"""
 TAIL_EXAMPLES = """\b
 Examples:
   flask observability audit tail access_audit.log
@@ -68,16 +47,6 @@ Examples:
   flask observability audit export access_audit.log* --csv --output audit.csv
   flask observability audit export access_audit.log --jsonl --user alice | jq .path
 """
-
-
-@contextmanager
-def _reported(*, as_json: bool) -> Iterator[None]:
-    """End with exit code 2 and one line on standard error, with ``--json`` an object on standard output."""
-    try:
-        yield
-    except ObservabilityError as error:
-        click.echo(json.dumps({"error": str(error)}) if as_json else f"Error: {error}.", err=not as_json)
-        raise click.exceptions.Exit(CANNOT) from error
 
 
 class _Since(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -120,39 +89,7 @@ def audit() -> None:
     """
 
 
-@audit.command(short_help="Tell whether they are as they were written.", epilog=VERIFY_EXAMPLES)
-@FILES
-@click.option(
-    "--key-file",
-    "key_files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help=f"A key that may have sealed them; several after a change of keys. Default: {KEY_FILE_VARIABLE}, {KEY_VARIABLE}.",
-)
-@click.option(
-    "--heads",
-    "heads_files",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A heads file kept elsewhere; default: those beside the files.",
-)
-@JSON
-def verify(
-    files: tuple[Path, ...], key_files: tuple[Path, ...], heads_files: tuple[Path, ...], *, as_json: bool
-) -> None:
-    """Tell whether FILES are as they were written, by their chains, and name what is not.
-
-    Needs audit_chain. Exit codes: 0 intact, 1 tampered with, 2 cannot be checked, 3 nothing but a torn record.
-    """
-    with _reported(as_json=as_json):
-        keys = _keys(key_files)
-        with _progress(files, hidden=as_json) as on_progress:
-            report = verified(files, keys, heads=heads_files, on_progress=on_progress)
-    if as_json:
-        click.echo(json.dumps({**dataclasses.asdict(report), "verdict": report.verdict.name.lower()}))
-    else:
-        _print_report(report)
-    raise click.exceptions.Exit(report.verdict)
+audit.add_command(verify)
 
 
 @audit.command(short_help="Show the last records, and follow.", epilog=TAIL_EXAMPLES)
@@ -160,7 +97,7 @@ def verify(
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="So many at first.")
 @click.option("--follow/--no-follow", "follows", default=True, help="Go on with what is written, through rotations.")
 @_filters
-@JSON
+@json_option
 def tail(
     file: Path,
     lines: int,
@@ -174,16 +111,16 @@ def tail(
 ) -> None:
     """Show the last records of FILE that the filters let through, then those that are written, until interrupted."""
     chosen = Filter(user=user, path=path, since=since, status=status)
-    with _reported(as_json=as_json):
+    with reported(as_json=as_json):
         for line in follow(file, last_lines=lines, is_wanted=lambda line: chosen.lets(entry_of(line)), follows=follows):
             click.echo(_as_json(entry_of(line)) if as_json else line.decode("utf-8", "replace"))
 
 
 @audit.command(short_help="Summarise: users, paths, hours, gaps.", epilog=STATS_EXAMPLES)
-@FILES
+@files_argument
 @_filters
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="So many users and paths.")
-@JSON
+@json_option
 def stats(
     files: tuple[Path, ...],
     user: str | None,
@@ -197,7 +134,7 @@ def stats(
     """Summarise the records of FILES: how many, whose, of what, in which hour, and how many are known to be lost."""
     summary = Summary()
     chosen = Filter(user=user, path=path, since=since, status=status)
-    with _reported(as_json=as_json):
+    with reported(as_json=as_json):
         for line in lines_of(_audit_files(files)):
             summary.add(line, chosen)
     if as_json:
@@ -213,7 +150,7 @@ def stats(
 
 
 @audit.command(short_help="Write them as CSV or JSON lines.", epilog=EXPORT_EXAMPLES)
-@FILES
+@files_argument
 @click.option("--csv", "form", flag_value="csv", help="A table with a line of names.")
 @click.option("--jsonl", "form", flag_value="jsonl", default="jsonl", help="An object a line; the default.")
 @click.option(
@@ -234,45 +171,12 @@ def export(
     In CSV a field that a spreadsheet would take for a formula has an apostrophe in front of it.
     """
     chosen = Filter(user=user, path=path, since=since, status=status)
-    with _reported(as_json=False):
+    with reported(as_json=False):
         entries = (entry for line in lines_of(_audit_files(files)) if (entry := entry_of(line)) and chosen.lets(entry))
         if form == "csv":
             _write_csv(entries, output)
         else:
             output.writelines(f"{_as_json(entry)}\n" for entry in entries)
-
-
-def _keys(key_files: tuple[Path, ...]) -> list[AuditKey]:
-    if key_files:
-        return [AuditKey.from_file(path) for path in key_files]
-    if path := os.environ.get(KEY_FILE_VARIABLE):
-        return [AuditKey.from_file(path)]
-    if secret := os.environ.get(KEY_VARIABLE):
-        return [AuditKey(secret.encode())]
-    return []
-
-
-@contextmanager
-def _progress(files: Iterable[Path], *, hidden: bool) -> Iterator[Callable[[int], None] | None]:
-    if hidden or not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(
-        length=sum(path.stat().st_size for path in files), label="Verifying", file=sys.stderr
-    ) as bar:
-        yield bar.update
-
-
-def _print_report(report: Report) -> None:
-    for finding in report.findings:
-        place = f"{finding.file}:{finding.line}" if finding.line else finding.file
-        writer = f" (writer {finding.writer})" if finding.writer else ""
-        click.echo(f"{place}: {finding.kind.value}: {finding.message}{writer}")
-    verdict = {0: "intact", 1: "TAMPERED WITH", 2: "cannot be checked", 3: "a torn record, else intact"}[report.verdict]
-    click.echo(
-        f"{verdict}: {report.proved} of {report.lines} lines proved, "
-        f"{report.writers} writers, {len(report.files)} files, {len(report.findings)} findings"
-    )
 
 
 def _audit_files(files: tuple[Path, ...]) -> list[Path]:

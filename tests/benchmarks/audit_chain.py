@@ -122,7 +122,7 @@ def report(directory: Path, rounds: int, count: int) -> None:
     print(f"{len(sealed)} bytes, {rounds} rounds of {count} calls, CPU time\n")
     for name, values in samples.items():
         ratio = statistics.median(value / least for value, least in zip(values, floor, strict=True))
-        print(f"{name:38} {statistics.median(values) * 1e6:7.2f} µs   {ratio:5.2f} × os.write")
+        print(f"{name:38} {statistics.median(values) * 1e6:7.2f} µs   {ratio:5.2f} of os.write")
     for number in (bare, descriptor, plain_descriptor):
         os.close(number)
     began_ns, began_wall = time.process_time_ns(), time.perf_counter()
