@@ -17,6 +17,7 @@ import traceback
 from datetime import datetime
 from datetime import timezone
 
+from .audit.mark import without_mark
 from .errors import ObservabilityError
 from .record import error_type_of
 from .redaction import mask_patterns
@@ -105,12 +106,12 @@ def parse_audit_line(line: str) -> AuditRecord:
     Only what ``format_access`` writes is accepted, so that no two lines mean the same record.
 
     Args:
-        line: One line of the audit file, with or without its ``\n``.
+        line: One line of the audit file, with or without its ``\n``, and with or without a chain's mark.
 
     Raises:
         AuditLineError: The line is no audit line. It is a ``ValueError`` and an ``ObservabilityError``.
     """
-    match = _LINE.fullmatch(line.removesuffix("\n"))
+    match = _LINE.fullmatch(without_mark(line.removesuffix("\n")))
     if match is None:
         raise AuditLineError(f"not an audit line: {line!r}; expected '[time] user@address accessed path'")
     time, user, address, path = match.groups()

@@ -5,9 +5,13 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from flask_signal_observability import Config
 from flask_signal_observability import ConfigurationError
+from flask_signal_observability import parse_audit_line
 from flask_signal_observability.audit.chain import Chain
 from flask_signal_observability.audit.finding import Kind
 from flask_signal_observability.audit.heads import HeadsFile
@@ -16,6 +20,7 @@ from flask_signal_observability.audit.key import AuditKey
 from flask_signal_observability.audit.mark import Note
 from flask_signal_observability.audit.mark import split
 from flask_signal_observability.audit.verification import verify
+from flask_signal_observability.audit_line import format_access
 
 from .chained_file import ChainedFile
 from .chained_file import KEY
@@ -224,6 +229,13 @@ def test_a_key_that_cannot_work_is_refused_and_not_shown(settings: dict[str, obj
     assert "too short" not in str(refusal.value)
 
 
+def test_a_key_is_read_from_the_environment() -> None:
+    environ = {"OBSERVABILITY_AUDIT_CHAIN": "on", "OBSERVABILITY_AUDIT_KEY": SECRET}
+    assert Config.resolve("shop", {}, {}, environ).audit_key == SECRET
+    environ = {"OBSERVABILITY_AUDIT_CHAIN": "on", "OBSERVABILITY_AUDIT_KEY_FILE": "/run/secrets/key"}
+    assert Config.resolve("shop", {}, {}, environ).audit_key_file == "/run/secrets/key"
+
+
 def test_a_key_file_is_read_without_the_white_space_around_it(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{SECRET}\n")
     (tmp_path / "key").chmod(0o640)
@@ -282,3 +294,24 @@ def test_a_heads_slot_is_put_in_place(tmp_path: Path) -> None:
     file.put(head)
     file.close()
     assert heads.stat().st_size == 512
+
+
+# the line
+
+
+def test_a_sealed_line_parses_as_the_line_without_its_mark(path: Path) -> None:
+    writer = ChainedFile(path)
+    writer.write()
+    writer.abandon()
+    _, sealed = path.read_text().splitlines()
+    assert parse_audit_line(sealed) == parse_audit_line(record(0).decode())
+
+
+@settings(max_examples=60)
+@given(user=st.text(), url=st.text(alphabet=st.sampled_from(" #.aB1-_/")) | st.text())
+def test_no_field_of_a_client_looks_like_a_mark(user: str, url: str) -> None:
+    mark = f" #{'w' * 8}.7.{'m' * 40}"
+    for field in (user, mark):
+        line = format_access(unix_ns=0, user=field, address="-", path=url + mark)
+        assert split(line.encode())[1] is None
+        assert parse_audit_line(line).path == url + mark

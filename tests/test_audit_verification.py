@@ -148,6 +148,12 @@ def test_a_replay_is_named(sample: Sample, index: int, later: int) -> None:
     assert found(report) == [(Kind.REPLAY, at + 1)]
 
 
+@pytest.mark.parametrize("count", [2, 5, 24])
+def test_a_replay_of_the_last_lines_is_named(sample: Sample, count: int) -> None:
+    report = sample.verified([*sample.lines, *sample.lines[-count:]])
+    assert found(report) == [(Kind.REPLAY, number) for number in range(25, 25 + count)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(index=INDEX, first=st.integers(1, 9), count=st.integers(1, 5))
 def test_lines_of_another_file_are_a_splice(sample: Sample, index: int, first: int, count: int) -> None:

@@ -19,7 +19,6 @@ from .heads import Head
 from .heads import heads_path
 from .heads import HeadsFile
 from .heads import read_heads
-from .key import MAC_CHARACTERS
 from .mark import JSON_END
 from .mark import Note
 from .mark import split
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Chain"]
 
 VERSION = "1"
-ALGORITHM = "blake2b-256"
+ALGORITHM = "blake2b-240"
 
 BRACE = ord("{")
 
@@ -100,7 +99,7 @@ class Chain:
             signed = b"%b #%b%d." % (line, self._name, sequence)
         state = self._copy_start()
         state.update(self._head + signed)
-        self._next_head = head = b2a_base64(state.digest(), newline=False)[:MAC_CHARACTERS]
+        self._next_head = head = b2a_base64(state.digest(), newline=False)
         self._sent = sealed = signed + head + JSON_END if is_json else signed + head
         return sealed
 

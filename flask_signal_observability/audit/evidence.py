@@ -242,7 +242,7 @@ class Evidence:
         if mark.sequence != chain.sequence + 1 or chain.key is None:
             return False
         for match in islice(_BEGINNING.finditer(raw, 1), ANCHORS):
-            if chain.proves(mark._replace(signed=mark.signed[match.start() :]), chain.head):
+            if chain.key.mac(chain.head + mark.signed[match.start() :]) == mark.mac:
                 self.glued.append((place, raw[: match.start()]))
                 chain.advance(mark.sequence, mark.mac, place)
                 self._proved(chain, Note.read(split(raw[match.start() :])[0]), place)
@@ -263,7 +263,8 @@ class Evidence:
     def _try_anchors(self, raw: bytes, mark: Mark, note: Note | None, place: Place) -> None:
         """Prove the line by a suspect's digest, else make it one, too."""
         chain = self.chains.get(mark.writer)
-        keys = [chain.key] if chain and chain.key else list(self.keys.values())
+        is_old = chain is not None and mark.sequence <= chain.sequence  # and proves nothing that was not proved
+        keys = [] if is_old else [chain.key] if chain and chain.key else list(self.keys.values())
         for suspect in reversed(list(self._open_suspects())):
             for key in keys:
                 if self._anchors(suspect, mark, key):
@@ -294,7 +295,7 @@ class Evidence:
         genuine = suspect.mark is not None and suspect.mark[:2] == (mark.writer, mark.sequence - 1)
         if not known:
             self._beginning(chain, suspect, genuine=genuine)
-        elif not genuine or first == mark.sequence - 1:
+        elif not genuine or first >= mark.sequence - 1:
             self._edited(suspect, chain.name)
         if known and first < mark.sequence - 1:
             unproved = suspect if genuine else None

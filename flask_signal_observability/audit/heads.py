@@ -30,7 +30,7 @@ MAXIMUM_BYTES = 4096 * SLOT_BYTES
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
 _SLOT = re.compile(
-    rb"(([\w-]{8})\.(\d{1,19})\.([\w+/]{43}) opened=([^ ]+) at=([^ ]+) inode=(\d+) key=([0-9a-f]{8}|-)) #([\w+/]{43}) *"
+    rb"(([\w-]{8})\.(\d{1,19})\.([\w+/]{40}) opened=([^ ]+) at=([^ ]+) inode=(\d+) key=([0-9a-f]{8}|-)) #([\w+/]{40}) *"
 )
 
 

@@ -2,7 +2,7 @@ r"""What a chained audit line ends with, and the lines that tell of the chain it
 
     […] alice@203.0.113.7 accessed /dashboard #uX9-2kQa.17.5Y0n…
     {"time":"…","path":"/dashboard","chain":"uX9-2kQa.17.5Y0n…"}
-    […] chain opened version=1 algorithm=blake2b-256 key=3f9a01c2 after=- saw=- #uX9-2kQa.0.Pq1…
+    […] chain opened version=1 algorithm=blake2b-240 key=3f9a01c2 after=- saw=- #uX9-2kQa.0.Pq1…
 
 writer, sequence number, digest. A suffix and no sidecar: it goes wherever the line is copied, shipped or rotated to,
 and what stands before it is the line as it is without a chain. A field of a text line holds no space, and a JSON
@@ -20,7 +20,7 @@ from ..timestamps import utc_text
 
 __all__ = ["Mark", "Note", "split", "without_mark"]
 
-_MARK = r"([\w-]{8})\.(0|[1-9]\d{0,18})\.([\w+/]{43})"
+_MARK = r"([\w-]{8})\.(0|[1-9]\d{0,18})\.([\w+/]{40})"
 _TEXT = re.compile(rf"(.*) #{_MARK}".encode(), re.DOTALL)
 _JSON = re.compile(rf'(.*),"chain":"{_MARK}"\}}'.encode(), re.DOTALL)
 _NOTE = re.compile(rb"\[([^] ]*)\] chain (\w+)((?: \w+=[^ ]*)*)")

@@ -19,7 +19,6 @@ from .heads import heads_path
 from .heads import newest
 from .heads import read_heads
 from .key import AuditKey
-from .key import MAC_CHARACTERS
 from .mark import JSON_NOTE
 from .trail import AuditFileError
 from .trail import in_order
@@ -137,13 +136,13 @@ class _Verification:
                 at_bytes = raw.tell()
                 self._on_progress(at_bytes - told)
                 told = at_bytes
-            signed, mac = (line[:-46], line[-46:-3]) if line[-3:] == b'"}\n' else (line[:-44], line[-44:-1])
+            signed, mac = (line[:-43], line[-43:-3]) if line[-3:] == b'"}\n' else (line[:-41], line[-41:-1])
             mark = signed[signed.rfind(b".", 0, -1) - 8 :]
             chain = chains.get(mark[:8])
             if chain is not None and chain.expected == mark and evidence.settled and chain.key is not None:
                 state = chain.key.start.copy()
                 state.update(chain.head + signed)
-                if binascii.b2a_base64(state.digest())[:MAC_CHARACTERS] == mac and line[-1] == NEWLINE:
+                if binascii.b2a_base64(state.digest(), newline=False) == mac and line[-1] == NEWLINE:
                     place = name, number
                     chain.advance(chain.sequence + 1, mac, place)
                     chain.closed = False

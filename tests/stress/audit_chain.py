@@ -59,7 +59,8 @@ def flips(directory: Path, seconds: float, draw: random.Random, *, as_json: bool
         if time.monotonic() > ends:
             break
     tried = sum(kinds.values())
-    print(f"{'json' if as_json else 'text'}: {tried} of {len(bits)} bits flipped, {tried - len(missed)} detected", end=" ")
+    form = "json" if as_json else "text"
+    print(f"{form}: {tried} of {len(bits)} bits flipped, {tried - len(missed)} detected", end=" ")
     print(f"({', '.join(f'{kind} {count}' for kind, count in kinds.most_common())})")
     if missed:
         print(f"  missed: {missed[:20]}")
