@@ -131,6 +131,11 @@ class _Conclusion:
         is_end = gap.first > chain.sequence
         is_beginning = gap.head is None
         missing = gap.last - gap.first + 1
+        if is_beginning and missing == 1 and self._evidence.unsealed[-1:] == [_before(gap.before)]:
+            missing = 0
+            self._evidence.find(
+                Kind.EDIT, self._evidence.unsealed.pop(), chain.name, "the line is not as it was sealed"
+            )
         for suspect in () if is_beginning else self._between(gap):
             if missing and not suspect.explained and self._may_be(suspect, chain, gap):
                 suspect.explained = True
@@ -236,3 +241,7 @@ class _Conclusion:
         if unsealed:
             told = f"{len(unsealed)} line{'s' * (len(unsealed) != 1)} without a seal before the first chain"
             self._evidence.find(Kind.UNSEALED, unsealed[0], "", told)
+
+
+def _before(place: Place) -> Place:
+    return place[0], place[1] - 1
