@@ -154,7 +154,7 @@ def test_a_heads_file_that_cannot_be_written_loses_no_record_and_is_told(path: P
     os.write(descriptor, chain.seal(record(1)) + b"\n")
     chain.commit()
     os.close(descriptor)
-    assert [type(error) for error in told] == [IsADirectoryError]
+    assert {type(error) for error in told} == {IsADirectoryError}
 
 
 def test_a_full_heads_file_is_put_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +178,22 @@ def test_a_heads_file_that_was_deleted_is_made_again(path: Path, monkeypatch: py
     writer.abandon()
     (head,) = read_heads(heads.read_bytes(), {KEY.id: KEY}).heads
     assert head.sequence == 2
+
+
+def test_a_writer_that_is_killed_after_its_first_write_is_known(path: Path) -> None:
+    writer = ChainedFile(path)
+    os.write(writer.descriptor, writer.chain.seal(record(0)) + b"\n")
+    writer.abandon()
+    assert verify([path], [KEY]).findings == ()
+
+
+def test_a_writer_that_is_killed_before_its_first_write_is_not_missed(path: Path) -> None:
+    first, second = ChainedFile(path), ChainedFile(path)
+    first.write()
+    second.chain.seal(record(0))
+    first.close()
+    second.abandon()
+    assert verify([path], [KEY]).findings == ()
 
 
 def test_a_torn_slot_spoils_no_other(path: Path) -> None:

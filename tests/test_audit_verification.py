@@ -344,6 +344,18 @@ def test_a_line_behind_a_torn_one_is_proved(tmp_path: Path) -> None:
     assert (report.verdict, found(report)) == (Verdict.TORN, [(Kind.TORN, 9)])
 
 
+def test_a_blank_line_where_a_chain_opens_is_no_tampering(tmp_path: Path) -> None:
+    """The writer before it was in the middle of its line, which so looked torn."""
+    path = tmp_path / "audit.log"
+    for _ in range(2):
+        writer = ChainedFile(path)
+        writer.torn = path.stat().st_size > 0
+        writer.write(2)
+        writer.close()
+    assert path.read_bytes().count(b"\n\n") == 1
+    assert verify([path], [KEY]).verdict is Verdict.INTACT
+
+
 def test_a_torn_line_that_was_changed_is_an_insertion(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     writer = ChainedFile(path)

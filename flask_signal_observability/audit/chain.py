@@ -164,6 +164,7 @@ class Chain:
         note = Note.at(time.time_ns(), "opened" if self._opening else "checkpoint", fields)
         if self._opening:
             self._opened = note.time
+            self._put_head(monotonic())  # before the first line, lest a writer that is killed right after it be unknown
         return [note.line(as_json=as_json)]
 
     def _origin(self) -> dict[str, str]:
@@ -215,7 +216,10 @@ class Chain:
         others = [
             head
             for head in sorted(heads, key=lambda head: head.at)
-            if head.inode == inode and head.opened >= self._file_began and head.writer != self._writer
+            if head.inode == inode
+            and head.opened >= self._file_began
+            and head.writer != self._writer
+            and head.sequence >= 0
         ]
         told = [f"{head.writer.decode()}.{head.sequence}" for head in others[-MAXIMUM_HEADS:]]
         return {"heads": ",".join(told)} if told else {}

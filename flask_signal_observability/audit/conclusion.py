@@ -76,13 +76,18 @@ class _Conclusion:
         self._unsealed()
 
     def _torn_lines(self) -> None:
-        """What a note tells of as torn is no forgery, and neither is the blank line that closing it twice leaves."""
+        """What a note tells of as torn is no forgery, and neither is a blank line: a writer closed off a torn one.
+
+        It may have been closed off before, or only have looked torn while another process was writing it.
+        """
         evidence = self._evidence
         for suspect in evidence.suspects:
             if suspect.mark is None and torn_name(suspect.raw) in evidence.attested:
                 suspect.explained = True
                 evidence.find(Kind.TORN, suspect.place, "", TORN)
-            elif not suspect.raw and evidence.attested:
+            elif not suspect.raw and (
+                evidence.attested or (suspect.place[0], suspect.place[1] + 1) in evidence.openings
+            ):
                 suspect.explained = True
         for place, fragment in evidence.glued:
             if torn_name(fragment) in evidence.attested:
@@ -186,7 +191,7 @@ class _Conclusion:
         absent = {writer: place for writer, (_, place) in evidence.required.items() if writer not in evidence.chains}
         if self._all_here:
             for head in self._heads.values():
-                if head.writer not in evidence.chains and began and head.opened >= began:
+                if head.writer not in evidence.chains and head.sequence >= 0 and began and head.opened >= began:
                     absent.setdefault(head.writer, (max(self._order, key=lambda file: self._order[file]), 0))
         for writer, place in absent.items():
             kind, told = Kind.DELETION, "no line of this writer is left, and another tells of it"

@@ -61,6 +61,8 @@ class Evidence:
         """What stands in front of a whole line, which it is no part of."""
         self.required: dict[bytes, tuple[int, Place]] = {}
         """How far the notes of others say that a writer got at least."""
+        self.openings: set[Place] = set()
+        """Where opening notes stand."""
         self.origins: set[Place] = set()
         """The opening notes that tell what they saw."""
         self.first_opening: dict[str, str] = {}
@@ -160,6 +162,7 @@ class Evidence:
             return
         if note.kind == "opened":
             chain.opened = note.time
+            self.openings.add(place)
             self._check_origin(chain, note, place)
         for torn in note.fields.get("torn", "").split(","):
             if torn:

@@ -30,7 +30,8 @@ MAXIMUM_BYTES = 4096 * SLOT_BYTES
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
 _SLOT = re.compile(
-    rb"(([\w-]{8})\.(\d{1,19})\.([\w+/]{40}) opened=([^ ]+) at=([^ ]+) inode=(\d+) key=([0-9a-f]{8}|-)) #([\w+/]{40}) *"
+    rb"(([\w-]{8})\.(-1|\d{1,19})\.([\w+/]{40}|) opened=([^ ]+) at=([^ ]+) inode=(\d+) key=([0-9a-f]{8}|-))"
+    rb" #([\w+/]{40}) *"
 )
 
 
@@ -40,6 +41,7 @@ class Head:
 
     writer: bytes
     sequence: int
+    """-1 before the first record."""
     mac: bytes
     opened: str
     """When it opened the file that it writes to, as its opening note says it."""

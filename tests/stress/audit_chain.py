@@ -115,6 +115,8 @@ def kills(directory: Path, seconds: float, draw: random.Random) -> bool:
     )
     for finding in report.findings[:20]:
         print(f"  {finding}")
+        lines = Path(finding.file).read_bytes().split(b"\n")
+        print(*(f"    {line!r}" for line in lines[max(finding.line - 2, 0) : finding.line + 1]), sep="\n")
     return report.verdict in (Verdict.INTACT, Verdict.TORN)
 
 
