@@ -31,6 +31,7 @@ from .settings import Names
 from .settings import Number
 from .settings import OrNone
 from .settings import Proxies
+from .settings import Secret
 from .settings import setting
 from .settings import Shared
 from .settings import Stream
@@ -233,11 +234,21 @@ class Config:
     audit_keep: int | None = setting(OrNone(Integer(1)), default=None)
     """How many renamed files of each stay, from 1; None: all of them."""
 
+    audit_chain: bool = setting(Boolean(), default=False)
+    """Seals the audit file's lines, each with a digest of itself and of those before it."""
+
+    audit_key: str | None = setting(OrNone(Secret(16)), default=None)
+    """What the digests are keyed with, at least 16 bytes: who does not know it cannot make them."""
+
+    audit_key_file: str | None = setting(OrNone(FilePath()), default=None)
+    """The file that holds it, which others than its owner and group may not read."""
+
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             value = getattr(self, name)
             if value is not _DEFAULTS[name]:  # which is as it should be: checking them was half of a resolve
                 object.__setattr__(self, name, kind.read(name, value))
+        _check_audit_key(self)
 
     def __repr__(self) -> str:
         """Name what differs from the defaults, secrets masked."""
@@ -270,6 +281,17 @@ class Config:
         if values.get("service_name") is None:
             values["service_name"] = _service_name(environ, app_name).read(SERVICE)
         return cls(**values)
+
+
+def _check_audit_key(config: Config) -> None:
+    """A key that seals nothing is a false comfort."""
+    given = [name for name in ("audit_key", "audit_key_file") if getattr(config, name) is not None]
+    if given and not config.audit_chain:
+        raise ConfigurationError(
+            f"{given[0]} is given and audit_chain is off: set audit_chain=True, or take the key out"
+        )
+    if len(given) > 1:
+        raise ConfigurationError("audit_key and audit_key_file are both given; give one of them")
 
 
 def _service_name(environ: Mapping[str, str], app_name: str) -> _Given:

@@ -41,6 +41,7 @@ __all__ = [
     "Number",
     "OrNone",
     "Proxies",
+    "Secret",
     "Shared",
     "Stream",
     "TextStream",
@@ -227,6 +228,9 @@ class OrNone(Kind[T | None]):
     def from_text(self, text: str) -> T | None:
         return None if text.strip().lower() in ("", "none") else self.kind.from_text(text)
 
+    def shown(self, value: object) -> str:
+        return "None" if value is None else self.kind.shown(value)
+
 
 class Function(Kind[Callable[..., Any]]):
     """A callable that takes so many positional arguments."""
@@ -260,6 +264,21 @@ class FilePath(Kind[str]):
         if isinstance(path, str) and path and "\0" not in path:
             return path
         raise ValueError("give the path of a file")
+
+
+class Secret(Kind[str]):
+    """A string that is never shown, of so many bytes at least."""
+
+    def __init__(self, minimum_bytes: int) -> None:
+        self.minimum_bytes = minimum_bytes
+
+    def check(self, value: Any) -> str:
+        if isinstance(value, str) and len(value.strip().encode("utf-8", "replace")) >= self.minimum_bytes:
+            return value.strip()
+        raise ValueError(f"give a secret string of at least {self.minimum_bytes} bytes: openssl rand -base64 32")
+
+    def shown(self, value: object) -> str:
+        return f"<{type(value).__name__}, not shown>"
 
 
 class Shared(Kind[str]):

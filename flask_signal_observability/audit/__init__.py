@@ -1,1 +1,1 @@
-"""The audit file and the error journal: their records, how they are written, and what becomes of old files."""
+"""The audit file and the error journal: their records, how they are written, sealed, verified and read again."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import json_line
 from . import line as text_line
+from .mark import without_mark
 from .record import AuditLineError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def parse_audit_line(line: str) -> AuditRecord | AuditEvent | AuditGap:
     Raises:
         AuditLineError: The line is no audit line. It is a ``ValueError`` and an ``ObservabilityError``.
     """
+    line = without_mark(line.removesuffix("\n"))
     return json_line.parse_line(line) if line.startswith("{") else text_line.parse_line(line)
 
 

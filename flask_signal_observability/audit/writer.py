@@ -221,6 +221,7 @@ class AuditWriter(FollowedFile):
             if self._seal is not None and self._process_id == os.getpid():
                 for line in self._seal.closing():
                     self._append(file, line)
+                    self._seal.commit()
             if self._durability is not None and file.is_regular:
                 self._durability.left(file)
 
@@ -237,6 +238,14 @@ class AuditWriter(FollowedFile):
             for line in self._seal.opened(self.path, file.number):
                 self._append(file, line)
         return file
+
+    def _look_at(self, file: Descriptor) -> None:
+        was_torn = file.torn
+        super()._look_at(file)
+        if file.torn and not was_torn and self._seal is not None:
+            # Another process' record ends in the middle: what this one closes off is to be in its chain.
+            for line in self._seal.opened(self.path, file.number):
+                self._append(file, line)
 
     # The order of seals.
 

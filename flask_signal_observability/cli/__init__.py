@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import click
 
+from .audit import audit
 from .dashboards import dashboards
 
 __all__ = ["cli"]
 
 EXAMPLES = """\b
 Examples:
+  flask observability audit verify access_audit.log
   flask observability dashboards export ./grafana
   flask observability dashboards push --url https://grafana.example.org
 """
 
 
-@click.group("observability", short_help="Dashboards, rules and alerts.", epilog=EXAMPLES)
+@click.group("observability", short_help="Audit files, dashboards, rules and alerts.", epilog=EXAMPLES)
 def cli() -> None:
     """What belongs to an observed app and does not run in it."""
 
 
+cli.add_command(audit)
 cli.add_command(dashboards)

@@ -23,6 +23,7 @@ from ..streams import LogStream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..audit.writer import Seal
     from ..config import Config
     from ..guard import Guard
     from ..record import EventRecord
@@ -80,7 +81,9 @@ class AuditSink(Sink):
 
             self._json = JsonRecords(Redaction(config.redact))
         self._check_places(config)
-        self._audit = self._writer(config, config.audit_path, form.parse_line, form.format_line, self._lines_lost)
+        self._audit = self._writer(
+            config, config.audit_path, form.parse_line, form.format_line, self._lines_lost, self._chain(config)
+        )
         tell = partial(self._tell_deleted, config.error_journal_path)
         self._journal = self._writer(config, config.error_journal_path, form.parse_journal, form.format_journal, tell)
 
@@ -194,6 +197,15 @@ class AuditSink(Sink):
                 raise ConfigurationError(f"{key}={path!r} cannot be written: {wrong}")
             logger.warning("%s=%r cannot be written: %s; until then records are lost", key, path, wrong)
 
+    def _chain(self, config: Config) -> Seal | None:
+        if not config.audit_chain:
+            return None
+        from ..audit.chain import Chain  # noqa: PLC0415
+        from ..audit.key import AuditKey  # noqa: PLC0415
+
+        key = AuditKey.of(config.audit_key, config.audit_key_file)
+        return Chain(key, on_failed=partial(self._guard.failed, self.name, "heads"))
+
     def _writer(
         self,
         config: Config,
@@ -201,6 +213,7 @@ class AuditSink(Sink):
         parse: Callable[[str], Any],
         form: Callable[..., bytes],
         on_lost: Callable[[int], None],
+        seal: Seal | None = None,
     ) -> AuditWriter:
         failed = partial(self._guard.failed, self.name)
         rotation = None
@@ -218,6 +231,7 @@ class AuditSink(Sink):
             path,
             gap_line=form if self._json is None else self._json.gap,
             shortened=partial(shortened, parse=parse, form=form),
+            seal=seal,
             durability=make_durability(config.audit_durability, config.audit_interval_seconds, partial(failed, "sync")),
             rotation=rotation,
             on_lost=on_lost,

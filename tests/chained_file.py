@@ -1,0 +1,73 @@
+"""A small writer that follows the audit writer's way with a seal: lock, seal, one write, commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from flask_signal_observability.audit.chain import Chain
+from flask_signal_observability.audit.key import AuditKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = AuditKey(b"a key of the tests' own, 32 bytes")
+OTHER_KEY = AuditKey(b"another key, of somebody else ...")
+
+
+def record(number: int, *, as_json: bool = False) -> bytes:
+    time = f"2026-11-22T10:{number // 60 % 60:02d}:{number % 60:02d}.000000+00:00"
+    if as_json:
+        return json.dumps({"time": time, "user.id": "alice", "url.path": f"/orders/{number}"}).encode()
+    return f"[{time}] alice@203.0.113.7 accessed /orders/{number}".encode()
+
+
+class ChainedFile:
+    """One process's writer."""
+
+    def __init__(self, path: Path, key: AuditKey = KEY, *, as_json: bool = False) -> None:
+        self.path = path
+        self.chain = Chain(key)
+        self.as_json = as_json
+        self.number = 0
+        self.torn = False
+        self._lock = threading.Lock()
+        self.open()
+
+    def open(self) -> None:
+        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        self.torn = self.path.stat().st_size > 0 and not self.path.read_bytes().endswith(b"\n")
+        assert self.chain.opened(self.path, self.descriptor) == []
+
+    def write(self, count: int = 1, *, cut_at: int | None = None) -> None:
+        for _ in range(count):
+            with self._lock:
+                data = self.chain.seal(record(self.number, as_json=self.as_json)) + b"\n"
+                self.number += 1
+                self._append(data if cut_at is None else data[:cut_at])
+                if cut_at is None:
+                    self.chain.commit()
+                else:
+                    self.chain.torn()
+                    self.torn = True
+
+    def close(self) -> None:
+        for line in self.chain.closing():
+            self._append(line + b"\n")
+            self.chain.commit()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """End as a killed process does."""
+        os.close(self.descriptor)
+
+    def rotate(self, name: str) -> None:
+        self.path.rename(self.path.with_name(name))
+        self.close()
+        self.open()
+
+    def _append(self, data: bytes) -> None:
+        os.write(self.descriptor, b"\n" + data if self.torn else data)
+        self.torn = False
