@@ -92,7 +92,7 @@ def test_a_file_that_one_process_fills_is_renamed_without_waiting_for_the_interv
     writer = make(max_bytes=1000, check_interval_seconds=3600)
     for _ in range(50):
         writer.write(b"x" * 99)
-    assert len(old_files(path)) == 4
+    assert len({each.name.partition("Z")[0] for each in old_files(path)}) == 4
 
 
 def test_a_file_is_renamed_when_its_period_is_over(make, path, monkeypatch):

@@ -166,6 +166,10 @@ class Children:
                     self._selector.unregister(key.fd)
                     os.close(key.fd)
 
+    @property
+    def acknowledged(self) -> int:
+        return sum(said.count(b"+") for said in self._said.values())
+
     def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -212,9 +216,9 @@ def disk_round(directory: Path, options: argparse.Namespace, outcome: Outcome) -
                     file.write(b"x" * 4096)
             children.listen(DISK_SECONDS / 6)
             ballast.unlink()
-        before = path.stat().st_size
+        before = children.acknowledged
         children.listen(0.1)
-        outcome.unrecovered += path.stat().st_size <= before
+        outcome.unrecovered += children.acknowledged <= before
         for pid in children.pids:
             os.kill(pid, signal.SIGHUP)  # writes the gap, if there is one
         children.listen(0.1)
