@@ -33,7 +33,7 @@ def parse_audit_line(line: str) -> AuditRecord | AuditEvent | AuditGap:
     Raises:
         AuditLineError: The line is no audit line. It is a ``ValueError`` and an ``ObservabilityError``.
     """
-    line = without_mark(line.removesuffix("\n"))
+    line = without_mark(line[:-1]) + "\n" if line.endswith("\n") else without_mark(line)
     return json_line.parse_line(line) if line.startswith("{") else text_line.parse_line(line)
 
 
