@@ -7,6 +7,7 @@ failed before request_started. Everything else comes from them.
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ __all__ = ["Boundary", "ObservedBody"]
 
 logger = logging.getLogger("flask_signal_observability")
 
+LENGTH_OF_CONTENT_LENGTH = len("content-length")
 NO_BODY_STATUSES = frozenset({204, 304})
 
 
@@ -40,6 +42,7 @@ class Boundary:
         self._exposition = None if self._metrics_path is None else exposition
         self.request_id_header = pipeline.config.request_id_header
         self.request_id_lower = pipeline.config.request_id_header.lower()
+        self.request_id_length = len(self.request_id_lower)
         self.trace_response = pipeline.config.trace_response
         self._warned = False
 
@@ -135,22 +138,29 @@ class Answer:
         record, boundary = self._record, self._boundary
         if record.excluded:
             return headers
-        code = status[:3]
-        record.status = int(code) if code.isdecimal() else None
+        # The hot path: most names are told apart by their length.
+        record.status = code_of(status)
         record.response_headers = headers
         record.response_size = None
         has_request_id = False
         for name, value in headers:
-            lower = name.lower()
-            if lower == "content-length":
+            length = len(name)
+            if length == LENGTH_OF_CONTENT_LENGTH and name.lower() == "content-length":
                 record.response_size = int(value) if value.isdecimal() and has_body(record) else None
-            elif lower == boundary.request_id_lower:
+            elif length == boundary.request_id_length and name.lower() == boundary.request_id_lower:
                 has_request_id = True
         added = [] if has_request_id or record.request_id is None else [(boundary.request_id_header, record.request_id)]
         if boundary.trace_response and record.trace_id is not None:
             parent = f"00-{record.trace_id}-{record.span_id}-{record.sampled:02x}"
             added += [("traceresponse", parent), ("Server-Timing", f'traceparent;desc="{parent}"')]
         return [*headers, *added] if added else headers
+
+
+@lru_cache(maxsize=256)
+def code_of(status: str) -> int | None:
+    """Return the code of a status line; None where it has none."""
+    code = status[:3]
+    return int(code) if code.isdecimal() else None
 
 
 def has_body(record: RequestRecord) -> bool:

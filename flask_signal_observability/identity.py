@@ -45,6 +45,7 @@ PROTOCOL_VERSIONS = {
 """``network.protocol.version`` by SERVER_PROTOCOL."""
 
 HIGHEST_PORT = 65535
+MAX_PORT_DIGITS = 5
 MAX_SIZE_DIGITS = 18
 
 MAX_HOST_LENGTH = 300
@@ -206,8 +207,11 @@ def _address_and_port(host: str, scheme: str) -> tuple[str | None, int | None]:
 
 def _port(value: object) -> int | None:
     """Return a port that the server gives as text or as a number."""
-    number = _size(str(value))
-    return number if number is not None and 0 < number <= HIGHEST_PORT else None
+    text = value if isinstance(value, str) else str(value)
+    if len(text) > MAX_PORT_DIGITS or not text.isdecimal():
+        return None
+    number = int(text)
+    return number if 0 < number <= HIGHEST_PORT else None
 
 
 def _size(text: str) -> int | None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from .files import AppendFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .settings import TextStream
 
 __all__ = ["LogStream"]
@@ -32,19 +34,18 @@ class LogStream:
     def __init__(self, target: str | os.PathLike[str] | TextStream) -> None:
         self._target = target
         self._file: AppendFile | None = None
-        if isinstance(target, (str, os.PathLike)) and target not in STANDARD_STREAMS:
-            self._file = AppendFile(target)
-
-    def write(self, line: bytes) -> None:
-        """Write one line, which ends with a newline.
+        self.write: Callable[[bytes], None] = self._write
+        r"""Writes one line, which ends with ``\n``.
 
         Raises:
             OSError: It was not written, or not all of it: a pipe that broke, a disk that is full.
             ValueError: The stream is closed.
         """
-        if self._file is not None:
-            self._file.write(line)
-            return
+        if isinstance(target, (str, os.PathLike)) and target not in STANDARD_STREAMS:
+            self._file = AppendFile(target)
+            self.write = self._file.write
+
+    def _write(self, line: bytes) -> None:
         stream = self._stream()
         if stream is not None:
             with _lock:

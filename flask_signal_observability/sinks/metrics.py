@@ -36,6 +36,7 @@ from .signal_counts import SignalCounts
 from .signal_counts import SIGNALS_SENT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Hashable
 
     from prometheus_client import CollectorRegistry
@@ -204,6 +205,7 @@ class MetricsSink(Sink):
         self._error_types = Vocabulary(config.max_label_values)
         self._templates = Vocabulary(config.max_label_values)
         self._categories = Vocabulary(config.max_label_values)
+        self._audited: dict[str, Callable[[], None]] = {}
         # By what a record holds, so that nothing is turned into label text twice.
         self._shapes: dict[Hashable, Shape] = {}
         self.push: Push | None = None
@@ -233,7 +235,11 @@ class MetricsSink(Sink):
 
     def audited(self, outcome: str) -> None:
         """Count an audit record, ``written``, ``lost`` or ``stderr``."""
-        self._audit_records.child(outcome).inc()
+        try:
+            count = self._audited[outcome]
+        except KeyError:
+            count = self._audited[outcome] = self._audit_records.child(outcome).inc
+        count()
 
     def close(self) -> None:
         """Push them for the last time: the process ends."""

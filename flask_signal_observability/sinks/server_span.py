@@ -203,8 +203,9 @@ class SdkStarter(Starter):
         """Return the identity of a span that need not start before it ends; None where it must be started."""
         # The hot path.
         tracer = self._tracer
-        if tracer.sampler is not self._sampler or self._known_processors() is not self._processors:
-            self._look_again()
+        processors = getattr(tracer.span_processor, "_span_processors", None)
+        if tracer.sampler is not self._sampler or processors is not self._processors:
+            self._look_again(processors)
         if not self._can_wait or not tracer._is_enabled():
             return None
         return self._identity(parent_context, "", None)[0]
@@ -301,14 +302,11 @@ class SdkStarter(Starter):
             len(attributes) <= self._room and PLAIN.issuperset(map(type, attributes.values())) and "" not in attributes
         )
 
-    def _known_processors(self) -> Any:
-        return getattr(self._tracer.span_processor, "_span_processors", None)
-
-    def _look_again(self) -> None:
+    def _look_again(self, processors: Any) -> None:
         """Find out what sampler and processors would see of a span that starts: others may have come."""
         tracer = self._tracer
         self._sampler = sampler = tracer.sampler
-        self._processors = processors = self._known_processors()
+        self._processors = processors
         self._root_decision = next((decision for known, decision in KNOWN_SAMPLERS if known is sampler), None)
         self._can_wait = (
             type(tracer.span_processor) is sdk.SynchronousMultiSpanProcessor
