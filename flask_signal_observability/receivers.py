@@ -211,7 +211,21 @@ COUNTED_SIGNALS = {
     signals.appcontext_popped: _counting_receiver(APPCONTEXT_POPPED),
 }
 
-TEARDOWN_SIGNALS = {signals.request_tearing_down: _receiver(request_tearing_down)}
+_ask_at_teardown = _receiver(request_tearing_down)
+
+
+def _receive_teardown(app: flask.Flask, /, **payload: Any) -> None:
+    # The hot path: mostly there was an answer, and with it the user was read.
+    record = record_here()
+    if record is None or record.streamed is None or record.observed_app is not app:
+        _ask_at_teardown(app, **payload)
+        return
+    record.signals.append("request_tearing_down")
+    if len(record.signals) >= MAX_SIGNALS_HELD:
+        record.pipeline.count_signals(record)
+
+
+TEARDOWN_SIGNALS = {signals.request_tearing_down: _receive_teardown}
 
 REQUEST_SIGNALS = {
     signals.request_started: _receiver(request_started),
