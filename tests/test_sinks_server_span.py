@@ -660,3 +660,161 @@ def test_an_attribute_set_by_another_thread_amid_our_own_is_kept_with_them() -> 
     span.add_own(Slow(ours=1))
     thread.join(10)
     assert dict(span.attributes) == {"ours": 1, "theirs": 1}
+
+
+# A span that nobody looks at before its end.
+
+
+class Ended(sdk.SpanProcessor):
+    """Looks at spans that have ended, and at no other."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.ended: list[sdk.ReadableSpan] = []
+
+    def on_end(self, span: sdk.ReadableSpan) -> None:
+        self.seen.append(view(span))
+        self.ended.append(span)
+
+
+def at_its_end(
+    end: Callable[..., None], setting: Setting, attributes: Mapping[str, Any], status: Status
+) -> tuple[Any, Any]:
+    processor = Ended()
+    provider = setting.provider(processor)
+    end(provider.get_tracer(*SCOPE), setting.parent, dict(attributes), status)
+    provider.shutdown()
+    return processor.seen, told(lambda: encode_spans(processor.ended).SerializeToString(deterministic=True))
+
+
+def end_ours(tracer: trace.Tracer, parent: Context, attributes: dict[str, Any], status: Status) -> None:
+    starter = make_starter(tracer)
+    identity = starter.identify(parent)
+    assert identity is not None
+    assert identity.ids == f"{identity.context.trace_id:032x}{identity.context.span_id:016x}"
+    if not identity.is_recording:
+        return
+    times = START_NS, START_NS + 10**9
+    if starter.end_unstarted(identity, NAME, attributes, status, *times) is None:
+        span = starter.start(NAME, parent, attributes, START_NS, identity)
+        span.set_status(status)
+        span.end(times[1])
+
+
+def end_theirs(tracer: trace.Tracer, parent: Context, attributes: dict[str, Any], status: Status) -> None:
+    span = tracer.start_span(NAME, parent, SpanKind.SERVER, attributes, start_time=START_NS)
+    span.set_status(status)
+    span.end(START_NS + 10**9)
+
+
+known_samplers = [
+    sampling.ALWAYS_ON,
+    sampling.ALWAYS_OFF,
+    sampling.DEFAULT_ON,
+    sampling.DEFAULT_OFF,
+    sampling.TraceIdRatioBased(0.5),
+    sampling.ParentBasedTraceIdRatio(0.5),
+    sampling.ParentBased(sampling.TraceIdRatioBased(1.0)),
+]
+quiet_settings = st.builds(Setting, limits, st.sampled_from(known_samplers), parents, st.booleans())
+own_values = texts | st.integers(-(2**63), 2**63 - 1)
+ends = st.sampled_from([Status(StatusCode.UNSET), Status(StatusCode.ERROR), Status(StatusCode.ERROR, "it broke")])
+
+
+@needs_fast_path
+@given(quiet_settings, st.dictionaries(few_keys, own_values, max_size=6), ends)
+@settings(max_examples=200, deadline=None)
+def test_a_span_that_was_never_started_is_the_sdks_at_its_end(
+    setting: Setting, attributes: dict[str, Any], status: Status
+) -> None:
+    assert at_its_end(end_ours, setting, attributes, status) == at_its_end(end_theirs, setting, attributes, status)
+
+
+@needs_fast_path
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        OwnSampler(sampling.Decision.RECORD_AND_SAMPLE, None, adds=False, trace_state=None),
+        sampling.ParentBased(OwnSampler(sampling.Decision.DROP, None, adds=False, trace_state=None)),
+        type("Mine", (sampling.TraceIdRatioBased,), {})(0.5),
+    ],
+)
+def test_a_sampler_that_may_look_at_the_span_has_it_started(sampler: sampling.Sampler) -> None:
+    tracer = Setting(sampler=sampler).provider(Ended()).get_tracer("x")
+    assert make_starter(tracer).identify(NO_PARENT) is None
+
+
+@needs_fast_path
+@pytest.mark.parametrize("loud", [Watching(), type("Duck", (), {"on_end": print, "shutdown": print})()])
+def test_a_processor_that_looks_at_what_starts_has_it_started_from_then_on(loud: Any) -> None:
+    provider = Setting().provider(Ended())
+    starter = make_starter(provider.get_tracer("x"))
+    assert starter.identify(NO_PARENT) is not None
+    provider.add_span_processor(loud)
+    assert starter.identify(NO_PARENT) is None
+
+
+@needs_fast_path
+def test_a_sampler_that_is_replaced_is_asked_from_then_on() -> None:
+    tracer: Any = Setting().provider(Ended()).get_tracer("x")
+    starter = make_starter(tracer)
+    identity = starter.identify(NO_PARENT)
+    assert identity is not None
+    assert identity.is_sampled
+    tracer.sampler = sampling.ALWAYS_OFF
+    identity = starter.identify(NO_PARENT)
+    assert identity is not None
+    assert not identity.is_sampled
+
+
+@needs_fast_path
+@pytest.mark.parametrize("touch", ["nothing", "context", "attribute"])
+def test_a_request_has_one_id_whether_its_span_is_touched_or_not(observe: Callable[..., Observed], touch: str) -> None:
+    observed = observe()
+    seen: list[SpanContext] = []
+
+    @observed.app.get("/<name>")
+    def view_of(name: str) -> str:
+        span = trace.get_current_span()
+        if touch != "nothing":
+            seen.append(span.get_span_context())
+        if touch == "attribute":
+            span.set_attribute("tenant", "acme")
+        return name
+
+    observed.client().get("/ann")
+    span = observed.server_span
+    assert seen == ([] if touch == "nothing" else [span.context])
+    assert span.attributes is not None
+    assert span.attributes.get("tenant") == ("acme" if touch == "attribute" else None)
+    assert observed.record["trace_id"] == f"{span.context.trace_id:032x}"
+    assert observed.record["span_id"] == f"{span.context.span_id:016x}"
+
+
+@needs_fast_path
+def test_a_span_that_ended_without_being_started_says_so_and_stays_readable(observe: Callable[..., Observed]) -> None:
+    observed = observe()
+    kept: list[Any] = []
+    observed.app.add_url_rule("/", view_func=lambda: kept.append(trace.get_current_span()) or "")
+    observed.client().get("/")
+    (span,) = kept
+    assert span.get_span_context() == observed.server_span.context
+    assert not span.is_recording()
+    assert span.attributes == observed.server_span.attributes
+    span.set_attribute("late", "value")
+    span.end()
+    assert "late" not in observed.server_span.attributes
+    assert len(observed.server_spans) == 1
+
+
+@needs_fast_path
+def test_the_sdks_own_metrics_count_a_span_that_was_never_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    provider = TracerProvider(shutdown_on_exit=False, meter_provider=meters)
+    end_ours(provider.get_tracer("x"), NO_PARENT, {}, Status(StatusCode.UNSET))
+    data: Any = reader.get_metrics_data()
+    told = {m.name: m.data.data_points[0].value for m in data.resource_metrics[0].scope_metrics[0].metrics}
+    assert (told["otel.sdk.span.started"], told["otel.sdk.span.live"]) == (1, 0)
+    meters.shutdown()
