@@ -19,6 +19,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -209,7 +210,9 @@ def show(options: argparse.Namespace, observed: Observation, served: Served) -> 
     console = output(options.svg is not None)
     print_report(console, observed, served)
     if options.svg:
-        console.save_svg(str(options.svg), title="python examples/shop/demo.py")
+        drawn = console.export_svg(title="python examples/shop/demo.py")
+        # Whoever looks at it shall not fetch fonts from somewhere.
+        options.svg.write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL), encoding="utf-8")
 
 
 def keep_serving(port: int, collector: Collector | None) -> None:
