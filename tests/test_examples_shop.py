@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from typing import TYPE_CHECKING
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
@@ -238,7 +242,7 @@ def test_demo_finds_as_many_requests_in_each_output_as_it_sent(summary: dict[str
 def test_demo_finds_the_failing_request_in_each_output(summary: dict[str, Any]) -> None:
     facts = summary["facts"]
     assert summary["agrees"] is True
-    assert facts["trace id"] == dict.fromkeys(("client", "record", "metrics", "span"), summary["trace_id"])
+    assert facts["trace id"] == dict.fromkeys(("client", "record", "metrics", "audit", "span"), summary["trace_id"])
     assert facts["status"] == dict.fromkeys(("client", "record", "metrics", "span"), "500")
     assert facts["error type"] == dict.fromkeys(("record", "metrics", "audit", "span"), "ZeroDivisionError")
     assert facts["user"]["audit"] == "quinn"
@@ -264,13 +268,13 @@ def test_demo_shows_a_trace_with_render_and_database_spans(summary: dict[str, An
 
 @pytest.fixture(scope="module")
 def undelivered(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-    """A short run, without Prometheus, on 80 columns, whose collector is down: its port is bound, but refuses."""
+    """A short run on 80 columns, drawn, whose collector is down: its port is bound, but refuses."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        demo = (str(SHOP / "demo.py"), "--requests", "30")
-        return run(*demo, cwd=elsewhere, COLUMNS="80", PATH="", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+        demo = (str(SHOP / "demo.py"), "--requests", "30", "--svg", str(elsewhere / "screen.svg"))
+        return run(*demo, cwd=elsewhere, COLUMNS="80", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
 
 def test_demo_says_that_the_collector_did_not_answer(undelivered: subprocess.CompletedProcess[str]) -> None:
@@ -281,20 +285,22 @@ def test_demo_says_that_the_collector_did_not_answer(undelivered: subprocess.Com
     assert undelivered.returncode == 1
 
 
+def test_demo_marks_each_output_of_the_failing_request(undelivered: subprocess.CompletedProcess[str]) -> None:
+    lines = undelivered.stdout.splitlines()
+    for output in ("the trace", "/metrics, an exemplar", "shop.jsonl", "access_audit.log", "error_journal.log"):
+        assert lines[lines.index(output) + 1] != "missing"
+
+
+def test_demo_draws_its_screen(undelivered: subprocess.CompletedProcess[str]) -> None:
+    assert "<svg" in Path(undelivered.args[-1]).read_text()
+
+
 def test_demo_fits_eighty_columns(undelivered: subprocess.CompletedProcess[str]) -> None:
     lines = undelivered.stdout.splitlines()
     assert max(len(line) for line in lines) == 80
     assert not any("…" in line for line in lines)
-    header = next(line for line in lines if line.startswith("time "))
-    assert header.split() == ["time", "level", "request", "or", "event", "status", "ms", "trace"]
-    assert any("exception ZeroDivisionError" in line for line in lines)
-
-
-def test_queries_of_the_demo_fit_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SHOP)
-    from promql import QUERIES
-
-    assert all(len(line) <= 80 for query in QUERIES.values() for line in query.splitlines())
+    header = next(line for line in lines if line.startswith("route "))
+    assert header.split() == ["route", "requests", "req/s", "5xx", "p50", "p95", "p99"]
 
 
 def test_demo_counts_the_spans_that_an_exporter_gave_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,13 +315,19 @@ def test_demo_counts_the_spans_that_an_exporter_gave_up(monkeypatch: pytest.Monk
     assert dropped_spans(exposition) == 5
 
 
+IDS = '"request_id":"r","trace_id":"' + "a" * 32 + '"}'
+WRITTEN = '{"id":"019ab000-0000-7000-8000-000000000000","time":"2026-11-22T10:09:00.123456+00:00",'
+AUDITED = WRITTEN + '"user.id":"quinn","client.address":"192.0.2.99","url.path":"/x","action":"accessed",' + IDS
+JOURNALLED = WRITTEN + '"app":"shop","error":"KeyError: x",' + IDS
+
+
 @pytest.mark.parametrize(
     ("output", "lie", "fact"),
     [
         ("record", {"http.response.status_code": 200}, "status"),
         ("exemplar", {"trace_id": "1" * 32}, "trace id"),
         ("exemplar", {"error_type": "500"}, "error type"),
-        ("audit_line", "[now] mallory@192.0.2.99 accessed /x", "user"),
+        ("audit_line", AUDITED.replace("quinn", "mallory"), "user"),
         ("journal_line", "", "error type"),
     ],
 )
@@ -341,8 +353,8 @@ def test_demo_notices_an_output_that_says_something_else(
         record=told,
         span=None,
         exemplar={key.replace(".", "_"): str(value) for key, value in told.items()},
-        audit_line="[now] quinn@192.0.2.99 accessed /x",
-        journal_line="[now] Critical error in <Flask 'shop'>: KeyError: 'x'",
+        audit_line=AUDITED,
+        journal_line=JOURNALLED,
     )
     assert all(each.agrees for each in compare(evidence))
     changed = lie if isinstance(lie, str) else {**getattr(evidence, output), **lie}
@@ -352,5 +364,47 @@ def test_demo_notices_an_output_that_says_something_else(
 
 def test_demo_leaves_nothing_where_it_was_called(tmp_path: Path) -> None:
     done = run(str(SHOP / "demo.py"), "--help", cwd=tmp_path)
-    assert "--keep" in done.stdout
+    assert "--serve" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stack_without_its_programs_says_so_and_the_rest_goes_on(tmp_path: Path) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        offline = {"PIP_INDEX_URL": nowhere, "PIP_FIND_LINKS": "", "npm_config_registry": nowhere}
+        demo = (str(SHOP / "demo.py"), "--stack", "--json", "--requests", "30")
+        done = run(*demo, cwd=tmp_path, PATH="", XDG_CACHE_HOME=str(tmp_path), **offline)
+    said = [line.split(":")[0] for line in done.stderr.splitlines() if line.startswith("no ")]
+    assert said == ["no trace UI", "no Prometheus"]
+    assert json.loads(done.stdout)["agrees"] is True
+
+
+def test_a_port_that_is_taken_is_told_and_the_shop_served_until_ctrl_c(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, str(SHOP / "demo.py"), "--serve", "--requests", "30", "--port", str(port)]
+        environ = {
+            name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OBSERVABILITY_"))
+        }
+        with subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as demo:
+            assert demo.stdout
+            lines = list(takewhile(lambda line: not line.startswith("Ctrl-C"), demo.stdout))
+            (shop,) = [line.split()[1] for line in lines if line.startswith("shop  ")]
+            with urlopen(f"{shop}healthz", timeout=5) as answer:
+                assert answer.status == 200
+            demo.send_signal(signal.SIGINT)
+            _, errors = demo.communicate(timeout=20)
+    assert f"port {port} is taken" in errors
+    assert demo.returncode == 0
+    with pytest.raises(URLError):
+        urlopen(f"{shop}healthz", timeout=5)

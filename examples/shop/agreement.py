@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from typing import TYPE_CHECKING
+
+from flask_signal_observability import AuditLineError
+from flask_signal_observability import AuditRecord
+from flask_signal_observability import JournalRecord
+from flask_signal_observability import parse_audit_line
+from flask_signal_observability import parse_journal_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +34,6 @@ FACTS = {
 """What is compared, by the name that span attribute and log key share."""
 LABELS = ("trace_id", "http.request.method", "http.route", "http.response.status_code", "error.type")
 """Those that an exemplar tells, with its own trace id and the labels of its series."""
-AUDIT_LINE = re.compile(r"\[(?P<time>[^]]+)\] (?P<user>[^@]*)@(?P<client>\S+) accessed (?P<path>.*)")
-JOURNAL_LINE = re.compile(r"\[(?P<time>[^]]+)\] Critical error in (?P<app>.*): (?P<error>\w+): (?P<message>.*)")
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,15 @@ def _by_output(evidence: Evidence) -> dict[str, dict[str, Any]]:
 
 
 def _of_files(audit_line: str, journal_line: str) -> dict[str, Any]:
-    access, error = AUDIT_LINE.fullmatch(audit_line), JOURNAL_LINE.fullmatch(journal_line)
-    return {
-        "user.id": access["user"] if access else "missing",
-        "client.address": access["client"] if access else "missing",
-        "url.path": access["path"] if access else "missing",
-        "error.type": error["error"] if error else "missing",
-    }
+    known: dict[str, Any] = dict.fromkeys(
+        ("trace_id", "user.id", "client.address", "url.path", "error.type"), "missing"
+    )
+    with suppress(AuditLineError):
+        access = parse_audit_line(audit_line)
+        if isinstance(access, AuditRecord):
+            known |= {"user.id": access.user, "client.address": access.address, "url.path": access.path}
+        error = parse_journal_line(journal_line)
+        if isinstance(access, AuditRecord) and isinstance(error, JournalRecord):
+            known["error.type"] = error.error.partition(":")[0]
+            known["trace_id"] = " and ".join({str(access.trace_id), str(error.trace_id)})
+    return known

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import threading
 from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from http.server import ThreadingHTTPServer
 from typing import Any
 from typing import TYPE_CHECKING
+from urllib.request import Request
+from urllib.request import urlopen
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Collector", "Event", "Span", "receiving"]
 
+PROTOBUF = "application/x-protobuf"
 SERVER = 2
 """SPAN_KIND_SERVER of opentelemetry/proto/trace/v1/trace.proto."""
 ERROR = 2
@@ -90,8 +94,21 @@ class Collector:
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
+        self.onward: str | None = None
+        """Another collector's endpoint, which gets whatever arrives, too."""
+        self.keeps = True
+        """Off: spans are passed on and forgotten."""
         self._spans: list[Span] = []
         self._lock = threading.Lock()
+
+    def take(self, body: bytes) -> None:
+        """Take one request, as it is without compression."""
+        if self.keeps:
+            self.add(ExportTraceServiceRequest.FromString(body))
+        if self.onward:
+            request = Request(f"{self.onward}/v1/traces", body, {"Content-Type": PROTOBUF})
+            with suppress(OSError), urlopen(request, timeout=5):
+                pass
 
     def add(self, export: ExportTraceServiceRequest) -> None:
         spans = [
@@ -123,10 +140,10 @@ def receiving() -> Iterator[Collector]:
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
             if known := self.path == "/v1/traces":
-                collector.add(ExportTraceServiceRequest.FromString(body))
+                collector.take(body)
             answer = ExportTraceServiceResponse().SerializeToString()
             self.send_response(200 if known else 404)
-            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Type", PROTOBUF)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)

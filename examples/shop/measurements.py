@@ -14,6 +14,7 @@ __all__ = [
     "DURATION",
     "RouteStatistics",
     "dropped_spans",
+    "exemplar_line",
     "exemplar_trace_ids",
     "observed_requests",
     "statistics_by_route",
@@ -83,3 +84,8 @@ def exemplar_trace_ids(openmetrics: str) -> dict[str, dict[str, str]]:
         for sample in family.samples
         if sample.exemplar
     }
+
+
+def exemplar_line(openmetrics: str, trace_id: str) -> str:
+    """Return the line of /metrics whose exemplar carries ``trace_id``; empty where there is none."""
+    return next((line for line in openmetrics.splitlines() if " # {" in line and trace_id in line), "")

@@ -67,7 +67,7 @@ class Observation:
         counts = {
             "metrics": observed_requests(get(f"{self.shop}/metrics")),
             "records": len(self.finished()),
-            "audit": sum(" accessed " in line for line in self.lines(AUDIT_FILE)),
+            "audit": sum('"action":"accessed"' in line for line in self.lines(AUDIT_FILE)),
         }
         if self.collector is not None:
             counts["spans"] = sum(span.is_server for span in self.collector.spans())
@@ -82,6 +82,14 @@ class Observation:
     def lines(self, file: str) -> list[str]:
         path = self.directory / file
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def line_of(self, file: str) -> str:
+        """Return what ``file`` says of the failing request, as it stands there."""
+        return "".join(line for line in self.lines(file) if self.trace_id in line)
+
+    @cached_property
+    def openmetrics(self) -> str:
+        return get(f"{self.shop}/metrics", accept=OPENMETRICS)
 
     @cached_property
     def totals(self) -> dict[str, int]:
@@ -111,15 +119,14 @@ class Observation:
             "client.address": self.failing.address,
             "user.id": "quinn",
         }
-        access = f"@{self.failing.address} accessed {FAILING_PATH}"
-        exemplars = exemplar_trace_ids(get(f"{self.shop}/metrics", accept=OPENMETRICS))
+        exemplars = exemplar_trace_ids(self.openmetrics)
         evidence = Evidence(
             expected=expected,
             record=self.failing_record,
             span=next((span for span in self.trace(self.trace_id) if span.is_server), None),
             exemplar=exemplars.get(self.trace_id, {}),
-            audit_line="".join(line for line in self.lines(AUDIT_FILE) if line.endswith(access)),
-            journal_line="".join(self.lines(JOURNAL_FILE)[-1:]),
+            audit_line=self.line_of(AUDIT_FILE),
+            journal_line=self.line_of(JOURNAL_FILE),
         )
         return compare(evidence)
 
@@ -171,6 +178,7 @@ class Observation:
                     "errors": statistics.errors,
                     "p50_seconds": round(statistics.quantile_seconds(0.5), 6),
                     "p95_seconds": round(statistics.quantile_seconds(0.95), 6),
+                    "p99_seconds": round(statistics.quantile_seconds(0.99), 6),
                 }
                 for (method, route), statistics in sorted(self.routes.items())
             ],

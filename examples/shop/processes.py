@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,28 +19,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Mapping
 
-__all__ = ["await_until", "free_port", "get", "listens", "prometheus", "shop"]
+__all__ = ["NotReadyError", "await_until", "free_port", "get", "listens", "running", "shop"]
 
 HERE = Path(__file__).parent
+WORKERS = 2
 START_SECONDS = 15
 STOP_SECONDS = 5
 CONNECT_SECONDS = 3
 POLL_SECONDS = 0.05
 
-SCRAPE_CONFIG = """\
-global:
-  scrape_interval: 1s
-scrape_configs:
-  - job_name: shop
-    static_configs:
-      - targets: ["127.0.0.1:{port}"]
-"""
+
+class NotReadyError(RuntimeError):
+    """A program ended, or did not answer in time; the message holds what it wrote."""
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody listened on a moment ago."""
+def free_port(preferred: int = 0) -> int:
+    """Return a loopback port that nobody listened on a moment ago: ``preferred`` where it is free."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            if not preferred:
+                raise
+            return free_port()
         port: int = probe.getsockname()[1]
     return port
 
@@ -76,33 +76,17 @@ def await_until(condition: Callable[[], bool], *, seconds: float) -> bool:
 @contextmanager
 def shop(port: int, directory: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """Serve the shop in ``directory``, where its database, logs and audit file appear; yields its address."""
-    # One worker: its process holds the metrics. Several workers need metrics that they share.
-    command = [sys.executable, "-m", "gunicorn", "--workers=1", "--worker-class=gthread", "--threads=4"]
-    command += [f"--bind=127.0.0.1:{port}", f"--pythonpath={HERE}", "--log-level=warning", "shop:create_app()"]
+    command = [sys.executable, "-m", "gunicorn", "--config=python:flask_signal_observability.gunicorn"]
+    command += [f"--workers={WORKERS}", "--worker-class=gthread", "--threads=4", f"--bind=127.0.0.1:{port}"]
+    command += [f"--pythonpath={HERE}", "--log-level=warning", "shop:create_app()"]
     url = f"http://127.0.0.1:{port}"
     with running(command, directory, f"{url}/healthz", environment):
         yield url
 
 
 @contextmanager
-def prometheus(shop_port: int, directory: Path) -> Iterator[str | None]:
-    """Scrape the shop every second; yields Prometheus' address, or None where it is not installed."""
-    program = shutil.which("prometheus")
-    if program is None:
-        yield None
-        return
-    config = directory / "prometheus.yml"
-    config.write_text(SCRAPE_CONFIG.format(port=shop_port))
-    address = f"127.0.0.1:{free_port()}"
-    command = [program, f"--config.file={config}", f"--storage.tsdb.path={directory / 'prometheus'}"]
-    command += [f"--web.listen-address={address}", "--enable-feature=exemplar-storage", "--log.level=warn"]
-    with running(command, directory, f"http://{address}/-/ready", os.environ):
-        yield f"http://{address}"
-
-
-@contextmanager
 def running(command: list[str], directory: Path, ready: str, environment: Mapping[str, str]) -> Iterator[None]:
-    """Run ``command`` until the block is left; RuntimeError with its output where it never gets ready."""
+    """Run ``command`` until the block is left; NotReadyError with its output where it never gets ready."""
     output = directory / f"{Path(command[0]).name}-{len(list(directory.glob('*.out')))}.out"
     with output.open("wb") as out:
         # A session of its own: Ctrl-C reaches the demo alone, which then ends its children in order.
@@ -112,7 +96,7 @@ def running(command: list[str], directory: Path, ready: str, environment: Mappin
     try:
         await_until(lambda: process.poll() is not None or answers(ready), seconds=START_SECONDS)
         if process.poll() is not None or not answers(ready):
-            raise RuntimeError(f"{' '.join(command)} did not get ready:\n{output.read_text()}")
+            raise NotReadyError(f"{' '.join(command)} did not get ready:\n{output.read_text()}")
         yield
     finally:
         end(process)

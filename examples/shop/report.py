@@ -1,122 +1,146 @@
-"""What arrived, for people: tables, one trace as a tree, the last lines of each file."""
+"""What arrived, on one screen: the routes, one failing request in every output, and where to look next."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from measurements import exemplar_line
+from measurements import RouteStatistics
 from observation import AUDIT_FILE
 from observation import JOURNAL_FILE
 from observation import LOG_FILE
 from promql import exemplars
 from promql import graph_url
 from promql import QUERIES
-from rich.json import JSON
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
+from traffic import FAILING_PATH
 
 if TYPE_CHECKING:
     from agreement import Fact
     from collector import Event
     from collector import Span
-    from measurements import RouteStatistics
     from observation import Observation
     from rich.console import Console
 
-__all__ = ["print_report"]
+__all__ = ["Served", "print_report"]
 
-RECORD_COLUMNS = ("time", "level", "request or event", "status", "ms", "trace")
-SHORT_ID = 8
-"""How much of a trace id the tables show; the trees and the whole record have all of it."""
-LEVEL_STYLES = {"warning": "yellow", "error": "red"}
+ROUTES = 8
+"""How many of the busiest the table shows."""
 SLOW_MILLISECONDS = 100
+TRACE_ID_STYLE = "bold black on yellow"
 
 
-def print_report(
-    console: Console,
-    observed: Observation,
-    *,
-    prometheus: str | None,
-    queries: dict[str, float | None],
-    stays: bool,
-) -> None:
-    """Print what arrived; ``stays`` says that Prometheus can still be visited afterwards."""
-    title(console, "Metrics: what /metrics says of each route")
+@dataclass(frozen=True)
+class Served:
+    """What goes on running after the report, by its address; None where it does not."""
+
+    shop: str | None = None
+    prometheus: str | None = None
+    trace_ui: str | None = None
+
+
+def print_report(console: Console, observed: Observation, served: Served) -> None:
+    """Print what arrived; the trace id of the failing request is marked wherever it appears."""
+    title(console, f"{observed.sent} requests, {len(observed.routes)} routes: what /metrics says")
     console.print(routes_table(observed.routes, observed.seconds))
-    if prometheus:
-        title(console, "Prometheus: what it answers")
-        print_prometheus(console, observed, prometheus, queries, stays=stays)
-    title(console, "Traces: an order being paid, and the request that failed")
-    if observed.endpoint is None:
-        console.print(trace_tree(observed.fullest_trace()))
-        console.print(trace_tree(observed.trace(observed.trace_id)))
-    elif observed.undelivered:
-        console.print(Text(observed.undelivered, "red"))
-    else:
-        console.print(Text(f"The spans went to {observed.endpoint}; look for trace {observed.trace_id}."))
-    title(console, f"JSON records: the last of {LOG_FILE}, and one of them whole")
-    console.print(records_table(observed.records()[-6:]))
-    console.print(record_panel(observed.failing_record))
-    title(console, f"Audit: the last lines of {AUDIT_FILE}")
-    print_lines(console, observed.lines(AUDIT_FILE)[-5:])
-    title(console, f"Error journal: the last line of {JOURNAL_FILE}")
-    print_lines(console, observed.lines(JOURNAL_FILE)[-1:])
-    title(console, "Do they agree?")
-    console.print(facts_table(observed.facts))
+    title(console, "The request that failed, by its trace id", observed.trace_id)
+    for name, told in followed(observed).items():
+        console.print(Text(name, "dim"))
+        console.print(told)
     console.print(verdict(observed))
+    if not all(fact.agrees for fact in observed.facts):
+        console.print(facts_table(observed.facts))
+    title(console, "Where to look next")
+    for name, address in next_steps(observed, served):
+        console.print(Text.assemble((f"{name:<12}", "dim"), address), soft_wrap=True)
 
 
-def title(console: Console, text: str) -> None:
+def title(console: Console, text: str, trace_id: str = "") -> None:
     console.print()
-    console.rule(Text(text, "bold"), align="left", style="dim")
+    console.rule(Text.assemble((text, "bold"), " " if trace_id else "", (trace_id, TRACE_ID_STYLE)), align="left")
 
 
-def print_lines(console: Console, lines: list[str]) -> None:
-    for line in lines:
-        console.print(Text(line, overflow="fold"))
+def followed(observed: Observation) -> dict[str, Text | Tree]:
+    """Return what each output says of the failing request, as it stands there."""
+    lines = {
+        "/metrics, an exemplar": exemplar_line(observed.openmetrics, observed.trace_id),
+        LOG_FILE: json.dumps(observed.failing_record, separators=(",", ":")),
+        AUDIT_FILE: observed.line_of(AUDIT_FILE),
+        JOURNAL_FILE: observed.line_of(JOURNAL_FILE),
+    }
+    told: dict[str, Text | Tree] = {name: marked(line, observed.trace_id) for name, line in lines.items()}
+    return {"the trace": trace(observed), **told}
 
 
-def print_prometheus(
-    console: Console, observed: Observation, prometheus: str, queries: dict[str, float | None], *, stays: bool
-) -> None:
-    for name, value in queries.items():
-        console.print(Text.assemble((f"{name}: ", "dim"), ("-" if value is None else f"{value:.3g}", "bold")))
-        # Not wrapped, so that it can be copied.
-        console.print(Text(QUERIES[name], "cyan"), soft_wrap=True)
-    stored = exemplars(prometheus)
-    known = "among them the failing request's" if observed.trace_id in stored else "without the failing request's"
-    console.print(f"{len(stored)} trace ids stored as exemplars, {known}.")
-    if stays:
-        console.print(Text(graph_url(prometheus, next(iter(QUERIES.values()))), "dim"), soft_wrap=True)
-    else:
-        console.print(Text("Prometheus ends with the demo; --keep leaves it running and shows its address.", "dim"))
+def marked(line: str, trace_id: str) -> Text:
+    text = Text(line or "missing", "" if line else "red", overflow="fold")
+    text.highlight_words([trace_id], TRACE_ID_STYLE)
+    return text
+
+
+def trace(observed: Observation) -> Text | Tree:
+    if observed.endpoint is None:
+        return trace_tree(observed.trace(observed.trace_id))
+    if observed.undelivered:
+        return Text(observed.undelivered, "red")
+    return Text(f"The spans went to {observed.endpoint}; look for trace {observed.trace_id}.")
+
+
+def next_steps(observed: Observation, served: Served) -> list[tuple[str, str]]:
+    """Return what can be visited or run now."""
+    if served.shop is None:
+        return [
+            ("--serve", "the shop goes on being visited, until Ctrl-C"),
+            ("--stack", "and is watched by Prometheus and a trace UI in the browser"),
+            ("README.md", "your own app, and a stack with Grafana, Tempo and Loki"),
+        ]
+    steps = [("shop", f"{served.shop}/"), ("fails", f"{served.shop}{FAILING_PATH}")]
+    steps += [("metrics", f"{served.shop}/metrics"), ("files", str(observed.directory))]
+    if served.prometheus:
+        steps += [(name, graph_url(served.prometheus, query)) for name, query in QUERIES.items()]
+        stored = exemplars(served.prometheus)
+        known = "with" if observed.trace_id in stored else "without"
+        steps.append(
+            ("exemplars", f"{len(stored)} in Prometheus, {known} the failing request's; rules and alerts at /rules")
+        )
+    if served.trace_ui:
+        steps.append(("trace UI", f"{served.trace_ui}/#trace={observed.trace_id}"))
+    return [*steps, ("Ctrl-C", "ends all of it")]
 
 
 def verdict(observed: Observation) -> Text:
     counts = ", ".join(f"{count} in {output}" for output, count in observed.totals.items())
-    answer = ("They agree", "bold green") if observed.agrees else ("They do not agree", "bold red")
+    names = ", ".join(fact.name for fact in observed.facts)
     undelivered = f" {observed.undelivered}" if observed.undelivered else ""
-    return Text.assemble("\n", answer, f": {observed.sent} requests sent, {counts}.", (undelivered, "red"))
+    if not observed.agrees:
+        answer = Text("They do not agree", "bold red")
+        return answer.append_text(Text.assemble(f": {observed.sent} sent, {counts}.", (undelivered, "red")))
+    return Text.assemble(("They agree", "bold green"), f" on {names}: {observed.sent} sent, {counts}.")
 
 
 def routes_table(routes: dict[tuple[str, str], RouteStatistics], seconds: float) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("route", overflow="fold")
-    for column in ("requests", "req/s", "errors", "p50", "p95"):
-        table.add_column(column, justify="right", min_width=8)
-    for (method, route), statistics in sorted(routes.items(), key=lambda item: -item[1].requests):
+    for column in ("requests", "req/s", "5xx", "p50", "p95", "p99"):
+        table.add_column(column, justify="right", min_width=7)
+    # Where something failed comes first: that is what a screen of this kind is looked at for.
+    ordered = sorted(routes.items(), key=lambda item: (not item[1].errors, -item[1].requests))
+    for (method, route), statistics in ordered[:ROUTES]:
         errors = 100 * statistics.errors / statistics.requests
         table.add_row(
             Text.assemble((f"{method:<7}", "cyan"), route or "(no route)"),
             str(statistics.requests),
             f"{statistics.requests / seconds:.1f}",
             Text(f"{errors:.0f} %", "red" if errors else "dim"),
-            milliseconds(1000 * statistics.quantile_seconds(0.5)),
-            milliseconds(1000 * statistics.quantile_seconds(0.95)),
+            *(milliseconds(1000 * statistics.quantile_seconds(share)) for share in (0.5, 0.95, 0.99)),
         )
+    if rest := [statistics for _, statistics in ordered[ROUTES:]]:
+        requests = sum(statistics.requests for statistics in rest)
+        table.add_row(Text(f"and {len(rest)} more", "dim"), str(requests), f"{requests / seconds:.1f}", "", "", "", "")
     return table
 
 
@@ -155,36 +179,6 @@ def span_label(span: Span) -> Text:
     return label
 
 
-def records_table(records: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in RECORD_COLUMNS:
-        table.add_column(column, overflow="fold", justify="right" if column == "ms" else "left")
-    for record in records:
-        seconds = record.get("duration_seconds")
-        table.add_row(
-            str(record.get("timestamp", ""))[11:23],
-            Text(record["level"], LEVEL_STYLES.get(record["level"], "")),
-            Text(subject(record)),
-            str(record.get("http.response.status_code", "")),
-            "" if seconds is None else f"{1000 * seconds:.1f}",
-            record.get("trace_id", "")[:SHORT_ID],
-        )
-    return table
-
-
-def subject(record: dict[str, Any]) -> str:
-    """Return which request was finished, or which other event there was."""
-    if record["event"] == "request_finished":
-        return f"{record.get('http.request.method', '')} {record.get('url.path', '')}"
-    return f"{record['event']} {record.get('exception.type', '')}"
-
-
-def record_panel(record: dict[str, Any]) -> Panel:
-    shown = JSON(json.dumps(record), indent=None)
-    shown.text.no_wrap, shown.text.overflow = False, "fold"
-    return Panel(shown, border_style="dim")
-
-
 def facts_table(facts: list[Fact]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     outputs = ("client", "record", "span", "metrics", "audit")
@@ -193,9 +187,7 @@ def facts_table(facts: list[Fact]) -> Table:
     for fact in facts:
         expected = next(iter(fact.values.values()))
         marks = (mark(fact.values.get(output), expected) for output in outputs)
-        table.add_row(
-            Text(fact.name, "dim"), Text(expected[:SHORT_ID] if fact.name == "trace id" else expected), *marks
-        )
+        table.add_row(Text(fact.name, "dim"), Text(expected), *marks)
     return table
 
 

@@ -1,0 +1,199 @@
+"""Every block of code in the documents runs, or says here why not; links, anchors and pictures are there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+import flask_signal_observability
+
+from .documentation import Block
+from .documentation import blocks
+from .documentation import commands
+from .documentation import DOCUMENTS
+from .documentation import ROOT
+
+KEY = "/run/secrets/audit_key"
+PROGRAM_BEFORE = """
+from flask import Flask
+from flask_signal_observability import Observability
+app = Flask("shop")
+"""
+
+VISITS = """
+app.logger.disabled = True
+for number in (7, 13):
+    app.test_client().get(f"/orders/{number}")
+"""
+
+RUN_HERE = ("flask observability dashboards export", "flask observability audit", "jq ")
+FOLLOWS = "flask observability audit tail"
+RUN_ELSEWHERE = {
+    'pip install -e ".[demo]" && python examples/shop/demo.py': "runs in tests/test_examples_shop.py",
+    'pip install -e ".[test]" && python -m pytest': "is this run; .ci/run starts it in an empty environment",
+    "python examples/shop/demo.py --stack": "fetches from npm; tests/test_examples_shop.py runs it without a network",
+    "gunicorn -w 4 -c python:flask_signal_observability.gunicorn app:app": "runs in tests/test_gunicorn.py",
+    "OBSERVABILITY_WATCH=": "runs below, in an app",
+    "docker compose ": "needs Docker; tests/test_stack.py checks what it reads",
+    "kubectl ": "needs a cluster; tests/test_stack.py checks the manifests",
+    "for rules in recording alerts": "needs a cluster",
+    "GRAFANA_TOKEN=… flask observability dashboards push": "needs Grafana; tests/test_cli_dashboards.py has a stand-in",
+}
+"""Commands by how they begin, and why they are not run by this module."""
+PROGRAMS_ELSEWHERE: dict[str, str] = {}
+"""Python blocks by their first line, and why they are not run by this module."""
+NEITHER_RUN_NOR_READ = {"text": "output", "": "output", "yaml": "of Prometheus", "promql": "with names to fill in"}
+
+
+def environment(directory: Path, **more: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OBSERVABILITY_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"
+    return {**inherited, "PATH": path, "PYTHONPATH": f"{ROOT}{os.pathsep}{directory}", **more}
+
+
+def test_every_block_is_in_a_language_that_is_known_here() -> None:
+    assert {block.language for block in blocks()} <= {"python", "sh", *NEITHER_RUN_NOR_READ}
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.first_line)
+def test_every_program_runs(block: Block, tmp_path: Path) -> None:
+    if block.first_line in PROGRAMS_ELSEWHERE:
+        pytest.skip(PROGRAMS_ELSEWHERE[block.first_line])
+    command = [sys.executable, "-c", PROGRAM_BEFORE + block.text]
+    done = subprocess.run(
+        command, check=False, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_is_run_or_says_why_not() -> None:
+    known = (*RUN_HERE, *RUN_ELSEWHERE)
+    assert [command for command in commands() if not command.startswith(known)] == []
+
+
+def test_no_reason_is_left_over() -> None:
+    begins = {begin for begin in RUN_ELSEWHERE if any(command.startswith(begin) for command in commands())}
+    assert begins == set(RUN_ELSEWHERE)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the README's first program as app.py, and the sealed audit file that it left."""
+    directory = tmp_path_factory.mktemp("documented")
+    program = next(block.text for block in blocks("python") if block.first_line.startswith("from flask import Flask"))
+    (directory / "app.py").write_text(program)
+    key = directory / "key"
+    key.write_text("for the documentation only")
+    key.chmod(0o600)
+    sealed = environment(directory, OBSERVABILITY_AUDIT_CHAIN="true", OBSERVABILITY_AUDIT_KEY_FILE=str(key))
+    visited = [sys.executable, "-c", program + VISITS]
+    records = subprocess.run(visited, check=True, cwd=directory, env=sealed, timeout=60, stdout=subprocess.PIPE)
+    (directory / "app.jsonl").write_bytes(records.stdout)
+    return directory
+
+
+@pytest.mark.parametrize(
+    "command", [each for each in commands() if each.startswith(RUN_HERE) and not each.startswith(FOLLOWS)], ids=str
+)
+def test_every_command_that_ends_succeeds(command: str, place: Path) -> None:
+    if shutil.which(command.split(maxsplit=1)[0], path=environment(place)["PATH"]) is None:
+        pytest.skip(f"there is no {command.split(maxsplit=1)[0]} on the PATH")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command.replace(KEY, "key")],
+        check=False,
+        cwd=place,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("command", [each for each in commands() if each.startswith(FOLLOWS)], ids=str)
+def test_a_command_that_follows_goes_on_until_ctrl_c(command: str, place: Path) -> None:
+    shell = ["bash", "-c", f"exec {command}"]
+    with subprocess.Popen(shell, cwd=place, env=environment(place), stderr=subprocess.PIPE, text=True) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+    assert "Usage" not in errors
+    assert "Traceback" not in errors
+
+
+def test_the_watch_in_the_environment_is_taken_up(tmp_path: Path) -> None:
+    (assignment,) = [command for command in commands() if command.startswith("OBSERVABILITY_WATCH=")]
+    room = tmp_path / "shop"
+    room.mkdir()
+    (room / "__init__.py").touch()
+    (room / "signals.py").write_text("from blinker import Namespace\norder_paid = Namespace().signal('order-paid')\n")
+    program = f"{PROGRAM_BEFORE}from shop.signals import order_paid\nObservability(app)\nassert order_paid.receivers\n"
+    (tmp_path / "program.py").write_text(program)
+    shell = ["bash", "-euc", f"{assignment} python program.py"]
+    done = subprocess.run(
+        shell, check=False, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def prose(document: Path) -> str:
+    return re.sub(r"(?ms)^ *```.*?^ *```$", "", document.read_text("utf-8"))
+
+
+def anchors(document: Path) -> set[str]:
+    headings = re.findall(
+        r"^##* (.*)$", re.sub(r"(?ms)^ *```.*?^ *```$", "", document.read_text("utf-8")), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_leads_to_a_file_or_a_heading_that_exists(name: str) -> None:
+    document = ROOT / name
+    targets = [
+        target
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose(document))
+        if not target.startswith(("http", "mailto:"))
+    ]
+    for target in targets:
+        path, _, anchor = unquote(target).partition("#")
+        aim = document.parent / path if path else document
+        assert aim.exists(), target
+        assert not anchor or anchor in anchors(aim), target
+
+
+def test_every_second_level_heading_is_in_the_contents() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    listed = set(re.findall(r"\(#([\w-]+)\)", readme.partition("**Contents.**")[2].partition("```")[0]))
+    headings = re.findall(r"^## (.*)$", readme, re.MULTILINE)
+    assert {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings} <= listed
+
+
+def test_pictures_are_small_and_stand_below_the_command_that_draws_them() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    shown = re.findall(r"<!-- drawn by.*?(\S*pictures/[\w.]+).*?-->\n!\[[^]]+\]\((.*?)\)", readme, re.DOTALL)
+    pictures = {str(path.relative_to(ROOT)) for path in (ROOT / "examples" / "pictures").iterdir()}
+    assert {there for _, there in shown} == pictures
+    for command, there in shown:
+        assert there in command
+        assert (ROOT / there).stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("name", sorted(flask_signal_observability.__all__))
+def test_every_public_name_is_in_the_readme(name: str) -> None:
+    assert re.search(rf"\b{name}\b", (ROOT / "README.md").read_text("utf-8"))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are for bash")
+def test_every_shell_block_can_be_parsed() -> None:
+    for block in blocks("sh"):
+        subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
