@@ -1,7 +1,7 @@
 """``audit_on_error="closed"``: a request that could not be audited is answered with a 503, whatever the view said.
 
-The audit line is written at request_finished, when user, client and status are known; the response goes no further
-than to the callable that ``install`` puts between the app and the boundary.
+The audit line is written at request_finished, when user, client and status are known, or else when the app has
+returned; the response goes no further than to the callable that ``install`` puts between the app and the boundary.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .record import RequestRecord
 
-__all__ = ["install"]
+__all__ = ["REFUSED", "install"]
 
 REFUSED = "refused"
 """The key of the mark in ``RequestRecord.state``."""
@@ -40,11 +40,16 @@ def _request_finished(app: flask.Flask, /, response: flask.Response, **_: Any) -
     record = record_here()
     if record is None or record.observed_app is not app:
         return
+    record.pipeline.learn_user(record)
+    _audit(record, response.status_code)
+
+
+def _audit(record: RequestRecord, status_code: int | None) -> None:
+    """Write the line of a request that is about to be answered with this status; mark it where that cannot be."""
     pipeline: Pipeline = record.pipeline
     if not record.started:
         pipeline.guard.call("identity", "describe", record.describe)
-    pipeline.learn_user(record)
-    status, record.status = record.status, response.status_code  # what the client is about to be sent
+    status, record.status = record.status, status_code
     if not pipeline.guard.call("audit", "answer", _write, pipeline, record, default=False):
         record.state[REFUSED] = True
     record.status = status
@@ -69,6 +74,9 @@ class ClosedApp:
         record = record_here()
         held = _HeldStart(start_response)
         body = self.wsgi_app(environ, held)
+        if record is not None and record.observed_app is not None and not record.audited and not held.is_sent:
+            # No request_finished: a middleware has answered, or an after_request function fails for error pages too.
+            _audit(record, held.status_code)
         if record is None or REFUSED not in record.state or held.is_sent:
             held.send()
             return body
@@ -95,6 +103,13 @@ class _HeldStart:
             return write
         self._arguments = (arguments, keywords)
         return self.write
+
+    @property
+    def status_code(self) -> int | None:
+        """The status that is held; None where there is none."""
+        arguments, keywords = self._arguments or ((), {})
+        code = str(arguments[0] if arguments else keywords.get("status", ""))[:3]
+        return int(code) if code.isdecimal() else None
 
     def write(self, data: bytes) -> Any:
         self.send()

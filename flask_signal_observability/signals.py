@@ -16,6 +16,7 @@ from .origin import user_of
 from .pipeline import EXTENSION
 from .record import current_record
 from .record import EventRecord
+from .refusal import REFUSED
 from .watching.namespaces import ObservedNamespace
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def _tell_access(pipeline: Pipeline, sender: object, payload: dict[str, Any]) ->
     }
     event = EventRecord("access_logged", pipeline.app_name, {**payload, **where}, time.time_ns(), sender)
     pipeline.event(event, own)
+    if event.refused and own is not None:
+        own.state[REFUSED] = True  # the answer, too, whatever the view makes of the error
     return event.refused
 
 

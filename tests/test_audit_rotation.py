@@ -219,3 +219,21 @@ def test_processes_that_rotate_the_same_file_lose_no_record_and_write_none_twice
     expected = [f"{p}.{t}.{n} {'x' * (n % 90)}" for p in "abc" for t in range(4) for n in range(500)]
     assert sorted(lines) == sorted(expected)
     assert len(files) > 20
+
+
+def test_a_record_outlives_a_thread_that_cannot_start_and_the_next_rotation_packs(make, path, told, monkeypatch):
+    writer = make(max_bytes=100)
+    start = threading.Thread.start
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(3):
+        writer.write(b"x" * 60)
+    assert len(told) == 1
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for _ in range(2):
+        writer.write(b"x" * 60)
+    packed(path, 2)
+    assert sum(read(each).count(b"\n") for each in [*old_files(path), path]) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import flask
@@ -132,3 +133,45 @@ def test_under_stderr_the_line_goes_there_and_the_request_goes_on(observe, capfd
     assert [parse_audit_line(line).path for line in lines] == ["/"]
     assert observed.value("flask_audit_records_total", outcome="stderr") == 1
     assert observed.value("flask_audit_records_total", outcome="lost") == 0
+
+
+def test_a_view_that_catches_the_refusal_is_a_503_all_the_same(closed):
+    observed = closed(audit_path=FULL, audit_requests=True)
+
+    @observed.app.get("/caught")
+    def caught():
+        with contextlib.suppress(ServiceUnavailable):
+            access_logged.send("x")
+        return "caught"
+
+    response = observed.client().get("/caught")
+    assert response.status_code == 503
+    assert b"caught" not in response.data
+
+
+def test_an_error_page_without_a_request_finished_is_refused_too(closed):
+    observed = closed(audit_path=FULL, audit_requests=True)
+
+    @observed.app.after_request
+    def broken(response):
+        raise RuntimeError("after")
+
+    observed.app.testing = False
+    assert observed.client().get("/").status_code == 503
+    assert observed.value("flask_audit_records_total", outcome="lost") == 1
+
+
+@pytest.mark.parametrize(("path", "status"), [(FULL, 503), ("audit.log", 200)])
+def test_what_a_middleware_inside_answers_is_audited_first(observe, tmp_path, path, status):
+    app = flask.Flask("shop")
+
+    def middleware(environ, start_response):
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"hi"]
+
+    app.wsgi_app = middleware
+    audit_path = tmp_path / path  # an absolute one stays as it is
+    observed = observe(app, strict=False, audit_on_error="closed", audit_requests=True, audit_path=audit_path)
+    assert observed.client().get("/").status_code == status
+    outcome = "lost" if status == 503 else "written"
+    assert observed.value("flask_audit_records_total", outcome=outcome) == 1

@@ -138,7 +138,11 @@ class Rotation:
         """Pack and delete old files in a thread, unless there is one that does."""
         self._is_wanted = True
         if self._packing.acquire(blocking=False):
-            threading.Thread(target=self._pack_all, name="audit-pack", daemon=True).start()
+            try:
+                threading.Thread(target=self._pack_all, name="audit-pack", daemon=True).start()
+            except RuntimeError as error:  # too many threads, or the interpreter ends: the next rotation packs
+                self._packing.release()
+                self._tell(OSError(f"no thread to pack {self._path.name}: {error}"))
 
     def _is_due(self, file: Descriptor) -> bool:
         size = file.status().st_size

@@ -61,7 +61,8 @@ class RequestSpan(trace.Span):
                 self._starting = True
                 try:
                     begun = self._guard.call("tracing", "begin", self._begin, self._record, self._parent, self.identity)
-                    self.started_span = INVALID_SPAN if begun is None else begun
+                    if self._record is not None:  # else the request has ended meanwhile, in another thread
+                        self.started_span = INVALID_SPAN if begun is None else begun
                 finally:
                     self._starting = False
                 # The record holds this span: without a way back they need no garbage collector.
@@ -72,6 +73,8 @@ class RequestSpan(trace.Span):
         """Be over without having been started; ``span`` is what can be read from now on, where it was recorded."""
         self._record = None
         self._ended_span = span
+        # Over what another thread may have started a moment ago: nobody would ever end that.
+        self.started_span = INVALID_SPAN
 
     def abandon(self) -> None:
         """Become the caller's span: what is made from here on hangs on that."""
