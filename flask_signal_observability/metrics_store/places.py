@@ -17,7 +17,7 @@ from .directory import names_in
 if TYPE_CHECKING:
     from .workers import Leader
 
-__all__ = ["directory_for"]
+__all__ = ["NAME", "directory_for", "is_of_the_living"]
 
 NAME = "flask_signal_observability"
 FOREIGN_SECONDS = 86_400.0
@@ -63,6 +63,21 @@ def _namespace() -> str:
         return str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
         return "0"
+
+
+def is_of_the_living(home: Path, name: str) -> bool:
+    """Tell whether a group's directory may still be needed, as far as can be seen from here; nothing is changed."""
+    try:
+        pid, _, namespace = name.split("-")
+        if namespace != _namespace() or (_alive(int(pid)) and _identity(int(pid)) == name):
+            return True
+        group = os.open(home / name, DIRECTORY | os.O_NOFOLLOW)
+    except (OSError, ValueError):
+        return True
+    try:
+        return has_members(group)
+    finally:
+        os.close(group)
 
 
 def _sweep(home: int, name: str) -> None:
