@@ -31,27 +31,9 @@ OF_KUBERNETES = re.compile(r".*_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|S
 """What a Service whose name begins with ``observability`` puts into every pod.
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
 
-COMMON_NAMES = frozenset(
-    [
-        "app",
-        "application",
-        "flask",
-        "flask_app",
-        "main",
-        "__main__",
-        "run",
-        "server",
-        "service",
-        "unknown_service",
-        "website",
-        "wsgi",
-        "asgi",
-        "myapp",
-        "my_app",
-        "hello",
-        "api",
-        "web",
-    ]
+COMMON_NAMES = (
+    *("app", "application", "flask", "flask_app", "main", "__main__", "run", "server", "service", "unknown_service"),
+    *("website", "wsgi", "asgi", "myapp", "my_app", "hello", "api", "web"),
 )
 """What Flask calls an app after its module, and what says nothing where many services send to one collector."""
 

@@ -106,6 +106,7 @@ def _read_through_app(target: Target, config: Config, path: str) -> Iterator[Fin
 
 def look_at_running(target: Target) -> Iterator[Finding]:
     """Read the metrics of a running process, which has counted what happens."""
+    yield from _port(target)
     url = target.metrics_url
     if url is None:
         return
@@ -123,6 +124,23 @@ def look_at_running(target: Target) -> Iterator[Finding]:
         yield report.error(f"{url} answers {answer.status}: {text}", "let metrics_access admit who asks, or mend --url")
         return
     yield from look_at_text(answer.body.decode("utf-8", "replace"), url, config)
+
+
+def _port(target: Target) -> Iterator[Finding]:
+    """The app opens its port as it is loaded here, where no running process of it has done so."""
+    port = None if target.config is None else target.config.metrics_port
+    if port is None or target.pipeline is None or target.pipeline.metrics_server is not None:
+        return
+    url = f"http://127.0.0.1:{port}/metrics"
+    try:
+        answer = fetch(url, timeout_seconds=target.timeout_seconds)
+        is_ours = answer.status in (FORBIDDEN, UNAUTHORIZED) or b"# TYPE " in answer.body
+    except NETWORK_ERRORS:
+        is_ours = False
+    if is_ours:
+        yield report.ok(f"metrics_port {port} is open: a running process answers there")
+    else:
+        yield report.error(f"metrics_port {port} is taken by something else", "stop that, or set another metrics_port")
 
 
 def look_at_text(text: str, place: str, config: Config | None) -> Iterator[Finding]:
@@ -196,6 +214,8 @@ def _counted(families: Iterable[Metric]) -> Iterator[Finding]:
 
 def _grown(families: Iterable[Metric], config: Config) -> Iterator[Finding]:
     for family in families:
+        if family.name.endswith("_created"):  # prometheus_client's: one for each series of another family
+            continue
         values: dict[str, Counter[str]] = defaultdict(Counter)
         series = 0
         for sample in family.samples:
