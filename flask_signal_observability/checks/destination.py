@@ -13,6 +13,7 @@ from typing import Any
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from urllib.parse import urlsplit
+from urllib.parse import urlunsplit
 
 from .tracing import protocol_of
 
@@ -64,7 +65,7 @@ class Destination:
     def shown(self) -> str:
         """The address without what may be a secret."""
         parts = urlsplit(self.url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     def context(self) -> ssl.SSLContext | None:
         """Return what checks certificates as the exporter does; None where it is not asked to.

@@ -101,7 +101,7 @@ def _read_through_app(target: Target, config: Config, path: str) -> Iterator[Fin
     elif response.status_code != OK:
         yield report.error(f"{path} answers {response.status}", "see the log; is a middleware in front of the app?")
     else:
-        yield from look_at_text(body, path, config)
+        yield from look_at_text(body, path, config, told_elsewhere="serve")
 
 
 def look_at_running(target: Target) -> Iterator[Finding]:
@@ -143,8 +143,8 @@ def _port(target: Target) -> Iterator[Finding]:
         yield report.error(f"metrics_port {port} is taken by something else", "stop that, or set another metrics_port")
 
 
-def look_at_text(text: str, place: str, config: Config | None) -> Iterator[Finding]:
-    """Tell what a scrape says."""
+def look_at_text(text: str, place: str, config: Config | None, told_elsewhere: str = "") -> Iterator[Finding]:
+    """Tell what a scrape says, but for the failures of a stage that was looked at already."""
     try:
         families = list(text_string_to_metric_families(text))
     except (ValueError, KeyError, IndexError) as error:
@@ -161,7 +161,7 @@ def look_at_text(text: str, place: str, config: Config | None) -> Iterator[Findi
     yield report.ok(f"{place} answers and parses: {total} series, most in {most} ({counts[most]})")
     if config is not None:
         yield from _grown(families, config)
-    yield from _counted(families)
+    yield from _counted(families, told_elsewhere)
 
 
 class Trouble(NamedTuple):
@@ -199,7 +199,7 @@ TROUBLES = (
 )
 
 
-def _counted(families: Iterable[Metric]) -> Iterator[Finding]:
+def _counted(families: Iterable[Metric], told_elsewhere: str) -> Iterator[Finding]:
     samples: dict[str, list[Sample]] = defaultdict(list)
     for family in families:
         for sample in family.samples:
@@ -207,7 +207,8 @@ def _counted(families: Iterable[Metric]) -> Iterator[Finding]:
     for trouble in TROUBLES:
         for sample in samples[trouble.metric]:
             wanted = trouble.only is None or sample.labels.get(trouble.only[0]) == trouble.only[1]
-            if sample.value and wanted:
+            is_told = told_elsewhere != "" and sample.labels.get("stage") == told_elsewhere
+            if sample.value and wanted and not is_told:
                 labels = ", ".join(f"{name}={value}" for name, value in sample.labels.items() if name != "flask_app")
                 yield report.warning(trouble.what.format(value=sample.value, labels=labels), trouble.remedy)
 

@@ -26,7 +26,7 @@ __all__ = ["LOGS", "Attempt", "Target"]
 
 LOGS = Signal("LOGS", "log exporter", "records")
 
-WSGI_ATTRIBUTES = ("wsgi_app", "app", "application", "wsgi", "_wsgi")
+WSGI_ATTRIBUTES = ("wsgi_app", "app", "application", "wsgi")
 """Where middleware keeps what it wraps."""
 
 MAX_LAYERS = 50

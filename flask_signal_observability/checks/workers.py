@@ -6,12 +6,11 @@ import os
 import re
 import shlex
 import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..metrics_store.places import home_of
 from ..metrics_store.places import is_of_the_living
-from ..metrics_store.places import NAME
 from .finding import Report
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def look(target: Target) -> Iterator[Finding]:
         else:
             yield report.ok("metrics_shared='off': a scrape tells of the worker that answers it")
         return
-    directory = Path(config.metrics_shared) if config.metrics_shared != "auto" else _home(target.environ)
+    directory = Path(config.metrics_shared) if config.metrics_shared != "auto" else home_of(os.geteuid())
     wrong = _what_is_wrong_with(directory)
     if wrong is not None:
         yield report.error(f"the metrics of several workers cannot be shared: {wrong[0]}", wrong[1])
@@ -63,12 +62,6 @@ def workers_of(environ: Mapping[str, str]) -> int:
     asked = re.findall(r"(?:^| )(?:-w|--workers)[ =]?(\d+)", " ".join(arguments))
     found = asked[-1] if asked else count
     return int(found) if found.isdecimal() else 1
-
-
-def _home(environ: Mapping[str, str]) -> Path:
-    runtime = environ.get("XDG_RUNTIME_DIR", "")
-    parent = Path(runtime if runtime and os.access(runtime, os.W_OK) else tempfile.gettempdir())
-    return parent / f"{NAME}-{os.geteuid()}"
 
 
 def _what_is_wrong_with(directory: Path) -> tuple[str, str] | None:
