@@ -282,6 +282,22 @@ class Config:
             values["service_name"] = _service_name(environ, app_name).read(SERVICE)
         return cls(**values)
 
+    @staticmethod
+    def origins(
+        app_config: Mapping[str, Any], keywords: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+    ) -> dict[str, str]:
+        """Return where each setting that is given comes from: its key as the user wrote it, by the field's name.
+
+        Raises:
+            ConfigurationError: A key is unknown.
+        """
+        given = {**_from_environment(environ), **_from_app_config(app_config), **_from_keywords(keywords)}
+        return {name: f"keyword {name}" if name in keywords else each.key for name, each in given.items()}
+
+    def shown(self, name: str) -> str:
+        """Return the value of a setting as it may be shown: no secrets, not too long."""
+        return _KINDS[name].shown(getattr(self, name))
+
 
 def _check_audit_key(config: Config) -> None:
     """A key that seals nothing is a false comfort."""

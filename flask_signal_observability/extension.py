@@ -102,6 +102,7 @@ class Observability(Watching):
         if isinstance(present, Pipeline):
             self._apps.add(app)
             self._watches.serve(present)
+            present.keywords.append(self._settings)
             return app
         if present is not None:
             raise ConfigurationError(
@@ -112,6 +113,7 @@ class Observability(Watching):
         guard = Guard()
         metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
+        pipeline.keywords.append(self._settings)
         self._watches.serve(pipeline)
         watch_configured(config.watch, pipeline, told_anyhow=bool(self._sinks))
         exposition = None

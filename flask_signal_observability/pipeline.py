@@ -22,6 +22,7 @@ from .redaction import Redaction
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
+    from collections.abc import Mapping
     from collections.abc import Sequence
 
     from .config import Config
@@ -61,6 +62,8 @@ class Pipeline:
         """What tells of each signal that is watched here."""
         self.kept: list[object] = []
         """What has to live as long as the app."""
+        self.keywords: list[Mapping[str, Any]] = []
+        """The settings of each ``Observability`` that was given this app; those of the first are in force."""
         self.read_environ = identity.make_reader(config, Redaction(config.redact))
         self._read_user = identity.make_user_reader(config)
         self._request_id_key = "HTTP_" + config.request_id_header.upper().replace("-", "_")

@@ -20,6 +20,7 @@ DROPPED_BY_FLASK = re.compile(
 
 HOLDERS = {
     "sinks/server_span.py": "of opentelemetry.sdk.trace, each in NEEDED, or set by the span itself",
+    "checks/destination.py": "of OpenTelemetry's processors and exporters; without them it says less",
     "exposition.py": "of prometheus_client's registry, which does without them",
     "log_config.py": "of gunicorn's handlers, which it marks with it",
 }

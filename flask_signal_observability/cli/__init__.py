@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from .audit import audit
+from .check import check
 from .dashboards import dashboards
 
 __all__ = ["cli"]
 
 EXAMPLES = """\b
 Examples:
+  flask --app shop observability check
   flask observability audit verify access_audit.log
   flask observability dashboards export ./grafana
   flask observability dashboards push --url https://grafana.example.org
@@ -23,4 +25,5 @@ def cli() -> None:
 
 
 cli.add_command(audit)
+cli.add_command(check)
 cli.add_command(dashboards)

@@ -17,7 +17,7 @@ from .directory import names_in
 if TYPE_CHECKING:
     from .workers import Leader
 
-__all__ = ["directory_for"]
+__all__ = ["directory_for", "home_of", "is_of_the_living"]
 
 NAME = "flask_signal_observability"
 FOREIGN_SECONDS = 86_400.0
@@ -31,9 +31,7 @@ def directory_for(leader: Leader) -> str:
         OSError: there is no place for it.
     """
     uid = os.geteuid() if leader.owner is None else leader.owner[0]
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    parent = Path(runtime if runtime and os.access(runtime, os.W_OK) else tempfile.gettempdir())
-    path = parent / f"{NAME}-{uid}"
+    path = home_of(uid)
     own = _identity(leader.pid)
     home = make_private(str(path), leader.owner)
     try:
@@ -44,6 +42,13 @@ def directory_for(leader: Leader) -> str:
     finally:
         os.close(home)
     return str(path / own)
+
+
+def home_of(uid: int) -> Path:
+    """Return the directory of a user's groups, which need not be there."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    parent = Path(runtime if runtime and os.access(runtime, os.W_OK) else tempfile.gettempdir())
+    return parent / f"{NAME}-{uid}"
 
 
 def _identity(pid: int) -> str:
@@ -63,6 +68,21 @@ def _namespace() -> str:
         return str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
         return "0"
+
+
+def is_of_the_living(home: Path, name: str) -> bool:
+    """Tell whether a group's directory may still be needed, as far as can be seen from here; nothing is changed."""
+    try:
+        pid, _, namespace = name.split("-")
+        if namespace != _namespace() or (_alive(int(pid)) and _identity(int(pid)) == name):
+            return True
+        group = os.open(home / name, DIRECTORY | os.O_NOFOLLOW)
+    except (OSError, ValueError):
+        return True
+    try:
+        return has_members(group)
+    finally:
+        os.close(group)
 
 
 def _sweep(home: int, name: str) -> None:

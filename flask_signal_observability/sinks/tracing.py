@@ -74,6 +74,11 @@ class TracingSink(Sink):
         self._propagator: TextMapPropagator | None = None
         self._propagator_is_w3c = False
 
+    @property
+    def provider(self) -> trace.TracerProvider:
+        """Where the spans come from."""
+        return self._provider
+
     # A request.
 
     def open(self, record: RequestRecord) -> None:

@@ -1,0 +1,1 @@
+"""What a person would check by hand: a room for each subject, which looks and changes nothing."""
