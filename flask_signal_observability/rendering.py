@@ -18,8 +18,8 @@ from .safe_copy import MAX_FIELD_BYTES
 from .safe_copy import OPTIONS
 from .safe_copy import pass_on
 from .safe_copy import plain
-from .text import printable
 from .safe_copy import SafeCopy
+from .text import printable
 from .timestamps import utc_text
 from .tracebacks import traceback_text
 

@@ -21,5 +21,5 @@ def cut(text: str, characters: int) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` with what cannot be printed escaped (``\x1b``): nothing of it can forge a line or touch a terminal."""
+    r"""Return ``text`` with what cannot be printed as ``\x1b``: it can neither forge a line nor touch a terminal."""
     return text if text.isprintable() else repr(text)[1:-1]

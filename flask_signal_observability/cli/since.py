@@ -19,6 +19,7 @@ class Since(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
     SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}  # noqa: RUF012
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the time."""
         if isinstance(value, datetime):
             return value
         if value[:-1].isdecimal() and value[-1:] in self.SECONDS and len(value) < 10:  # noqa: PLR2004

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 from typing import TYPE_CHECKING
 
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
-from prometheus_client.parser import text_string_to_metric_families
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Mapping
+
+    from prometheus_client import Metric
 
 __all__ = ["Scrape", "Series", "increase", "read_scrape"]
 
@@ -44,16 +44,12 @@ class Scrape(NamedTuple):
     apps: tuple[str, ...]
 
 
-def read_scrape(text: str, at_seconds: float, *, is_openmetrics: bool = False) -> Scrape:
-    """Return what the text of an exposition tells.
-
-    Raises:
-        ValueError: It is none.
-    """
+def read_scrape(families: Iterable[Metric], at_seconds: float) -> Scrape:
+    """Return what the families of an exposition tell of requests."""
     durations: dict[Series, Buckets] = {}
     known: dict[frozenset[tuple[str, str]], Series] = {}
     active, workers, apps = 0.0, 0.0, set()
-    for family in (openmetrics_families if is_openmetrics else text_string_to_metric_families)(text):
+    for family in families:
         if family.name == DURATION:
             for sample in family.samples:
                 if sample.name.endswith("_bucket"):

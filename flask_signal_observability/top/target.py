@@ -7,12 +7,19 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import TYPE_CHECKING
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families
 
 from ..errors import ObservabilityError
 from ..http_opener import opener
 from ..http_opener import why_unreachable
 from .scrape import read_scrape
 from .scrape import Scrape
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 __all__ = ["Target", "TargetError"]
 
@@ -55,14 +62,26 @@ class Target:
         """Ask for the metrics.
 
         Raises:
+            TargetError: There was no answer, or no metrics of an observed app in it.
+        """
+        at_seconds = time.monotonic()
+        scrape = read_scrape(self.families(), at_seconds)
+        if not (scrape.apps or scrape.durations):
+            raise TargetError(f"{self.url} has no metrics of an observed app: is Observability(app) called there?")
+        return scrape
+
+    def families(self) -> list[Metric]:
+        """Ask for the metrics, and return all that there are.
+
+        Raises:
             TargetError: There was no answer, or no metrics in it.
         """
         request = urllib.request.Request(self.url, headers=self._headers)  # noqa: S310 - http or https: see whole_url
-        at_seconds = time.monotonic()
         try:
             with self._opener.open(request, timeout=self._timeout_seconds) as response:
                 is_openmetrics = response.headers.get_content_type() == "application/openmetrics-text"
                 text = response.read().decode("utf-8", "replace")
+            return list((openmetrics_families if is_openmetrics else text_string_to_metric_families)(text))
         except urllib.error.HTTPError as error:
             with error:
                 raise TargetError(self._refusal(error)) from error
@@ -70,18 +89,8 @@ class Target:
             raise TargetError(self._unreachable(error.reason)) from error
         except (OSError, http.client.HTTPException) as error:
             raise TargetError(self._unreachable(error)) from error
-        return self._read(text, at_seconds, is_openmetrics=is_openmetrics)
-
-    def _read(self, text: str, at_seconds: float, *, is_openmetrics: bool) -> Scrape:
-        try:
-            scrape = read_scrape(text, at_seconds, is_openmetrics=is_openmetrics)
-        except (ValueError, KeyError, IndexError) as error:
+        except (ValueError, KeyError, IndexError, AttributeError) as error:  # whatever the parsers raise for a page
             raise TargetError(f"{self.url} answered no metrics: give the path of metrics_path") from error
-        if not (scrape.apps or scrape.durations):
-            raise TargetError(
-                f"{self.url} has no metrics of an observed Flask app: is Observability(app) called there?"
-            )
-        return scrape
 
     def _refusal(self, error: urllib.error.HTTPError) -> str:
         if target := error.headers.get("Location"):
