@@ -29,6 +29,7 @@ from .audit_verify import reported
 from .since import Since
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
     from collections.abc import Iterator
     from datetime import datetime
@@ -37,6 +38,7 @@ __all__ = ["tail"]
 
 STDIN = Path("-")
 LAST_LINES = 10
+ALL = sys.maxsize
 NOTHING = 1
 SHORTEST_ID = 8
 TRACE_ID = re.compile(rf"[0-9a-f]{{{SHORTEST_ID},32}}")
@@ -123,16 +125,13 @@ def tail(
     paths = [] if files in ((), (STDIN,)) else list(files)
     _check_usage(paths, files, is_story=is_story, follows=follows, audit_files=audit_files)
     shown = _Shown(wanted, as_json=as_json)
+    last = ALL if not paths or is_story or since is not None else LAST_LINES
+    chosen = _chosen(paths, last if lines is None else lines, shown.is_wanted, follows=follows)
     with reported(as_json=False), contextlib.suppress(KeyboardInterrupt):
         if is_story and not follows:
-            shown.story(_chosen(paths, lines, shown, is_all=True), in_order(audit_files))
+            shown.story(chosen, in_order(audit_files))
         else:
-            is_all = since is not None or not paths
-            for line in (
-                _followed(paths, lines, shown, is_all=is_all)
-                if follows
-                else _chosen(paths, lines, shown, is_all=is_all)
-            ):
+            for line in chosen:
                 shown.show(line)
     shown.close()
     if not shown.count and not follows:
@@ -150,27 +149,28 @@ def _check_usage(
         raise click.UsageError("--audit goes with --trace or --request, and without --follow.")
 
 
-def _chosen(paths: list[Path], last_lines: int | None, shown: _Shown, *, is_all: bool) -> Iterable[bytes]:
-    """Return the lines that are wanted, of standard input as they come."""
-    source = lines_of(in_order(paths)) if paths else _standard_input()
-    wanted = filter(shown.is_wanted, source)
-    if last_lines is None and is_all:
-        return wanted
-    return deque(wanted, maxlen=LAST_LINES if last_lines is None else last_lines)
-
-
-def _followed(paths: list[Path], last_lines: int | None, shown: _Shown, *, is_all: bool) -> Iterator[bytes]:
-    if not paths:
-        yield from _chosen(paths, last_lines, shown, is_all=True)
+def _chosen(
+    paths: list[Path], last_lines: int, is_wanted: Callable[[bytes], bool], *, follows: bool
+) -> Iterator[bytes]:
+    """Give the last lines that are wanted; where all are, as they come, and with ``follows`` those that follow."""
+    *older, newest = in_order(paths) or [STDIN]
+    if newest == STDIN:
+        lines = _standard_input()
+    elif follows:
+        yield from _last(filter(is_wanted, lines_of(older)), last_lines)
+        yield from follow(newest, last_lines=last_lines, is_wanted=is_wanted)
         return
-    *older, newest = in_order(paths)
-    yield from _chosen(older, last_lines, shown, is_all=is_all) if older else ()
-    count = sys.maxsize if is_all else LAST_LINES
-    yield from follow(newest, last_lines=count if last_lines is None else last_lines, is_wanted=shown.is_wanted)
+    else:
+        lines = lines_of([*older, newest])
+    yield from _last(filter(is_wanted, lines), last_lines)
+
+
+def _last(lines: Iterable[bytes], count: int) -> Iterable[bytes]:
+    return lines if count == ALL else deque(lines, maxlen=count)
 
 
 def _standard_input() -> Iterator[bytes]:
-    for line in click.get_binary_stream("stdin"):
+    for line in sys.stdin.buffer:
         yield line.removesuffix(b"\n")
 
 

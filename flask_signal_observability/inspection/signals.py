@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTPUTS", "ObservedSignal", "signals_of"]
 
-PACKAGE = __package__.partition(".")[0]
+PACKAGE = __name__.partition(".")[0]
 
 OUTPUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "request_started": (
