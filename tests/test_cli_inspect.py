@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
-    from conftest import Observed
+    from .conftest import Observed
 
 
 def run(app: Flask | None, *arguments: str) -> Result:

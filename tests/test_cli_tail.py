@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
-    from conftest import Observed
+    from .conftest import Observed
 
 COMMAND = [sys.executable, "-c", "from flask_signal_observability.cli import cli; cli()", "tail"]
 ENVIRON = {key: value for key, value in os.environ.items() if key not in ("FLASK_APP", "COLUMNS")}
@@ -229,7 +229,12 @@ def test_it_follows_through_a_rotation(written: Written, tmp_path: Path) -> None
     ) as followed:
         assert followed.stdout is not None
         lines: queue.Queue[bytes] = queue.Queue()
-        reader = threading.Thread(target=lambda: [lines.put(line) for line in followed.stdout or ()])
+
+        def read() -> None:
+            for line in followed.stdout or ():
+                lines.put(line)
+
+        reader = threading.Thread(target=read)
         reader.start()
         try:
             assert lines.get(timeout=20).rstrip() == written.lines[-1]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from click.testing import Result
-    from conftest import Observed
+    from .conftest import Observed
 
     from flask_signal_observability.top.scrape import Scrape
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 import shutil
@@ -166,11 +167,10 @@ def screen() -> Iterator[Callable[[Table], None]]:
 
 def print_table(table: Table) -> None:
     """Print it as text, what could not be read on standard error."""
-    lines = lines_of(table)
-    for problem in lines.problems:
+    for problem in lines_of(table).problems:
         click.echo(f"Error: {problem}", err=True)
     if not table.is_empty:
-        click.echo(text_of(lines._replace(problems=[])))
+        click.echo(text_of(lines_of(dataclasses.replace(table, problems=[]))))
 
 
 def _terminal() -> AbstractContextManager[Callable[[Table], None]]:
