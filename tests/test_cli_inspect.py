@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
     from .conftest import Observed
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
     from .conftest import Observed
 
 COMMAND = [sys.executable, "-c", "from flask_signal_observability.cli import cli; cli()", "tail"]

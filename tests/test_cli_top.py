@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from click.testing import Result
-    from .conftest import Observed
 
     from flask_signal_observability.top.scrape import Scrape
+
+    from .conftest import Observed
 
 INF = math.inf
 
@@ -356,6 +357,11 @@ def test_a_redirect_is_not_followed_with_the_token(shop: str) -> None:
     ("page", "said"),
     [
         ("<html>{", "answered no metrics: give the path of metrics_path"),
+        (
+            "# TYPE http_server_request_duration_seconds histogram\n"
+            'http_server_request_duration_seconds_bucket{le="x"} 1\n',
+            "has a histogram without bounds: is that an observed app?",
+        ),
         ("up 1\n", "has no metrics of an observed app: is Observability(app) called there?"),
     ],
 )

@@ -65,7 +65,11 @@ class Target:
             TargetError: There was no answer, or no metrics of an observed app in it.
         """
         at_seconds = time.monotonic()
-        scrape = read_scrape(self.families(), at_seconds)
+        families = self.families()
+        try:
+            scrape = read_scrape(families, at_seconds)
+        except (KeyError, ValueError) as error:
+            raise TargetError(f"{self.url} has a histogram without bounds: is that an observed app?") from error
         if not (scrape.apps or scrape.durations):
             raise TargetError(f"{self.url} has no metrics of an observed app: is Observability(app) called there?")
         return scrape
