@@ -358,8 +358,7 @@ def test_a_redirect_is_not_followed_with_the_token(shop: str) -> None:
     [
         ("<html>{", "answered no metrics: give the path of metrics_path"),
         (
-            "# TYPE http_server_request_duration_seconds histogram\n"
-            'http_server_request_duration_seconds_bucket{le="x"} 1\n',
+            '# TYPE http_server_request_duration_seconds histogram\nhttp_server_request_duration_seconds_bucket{le="x"} 1\n',
             "has a histogram without bounds: is that an observed app?",
         ),
         ("up 1\n", "has no metrics of an observed app: is Observability(app) called there?"),
