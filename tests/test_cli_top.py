@@ -353,12 +353,18 @@ def test_a_redirect_is_not_followed_with_the_token(shop: str) -> None:
     assert f"answered 302 and points to '{shop}/metrics': give that address itself" in result.stderr
 
 
+NO_BOUND = """\
+# TYPE http_server_request_duration_seconds histogram
+http_server_request_duration_seconds_bucket{le="x"} 1
+"""
+
+
 @pytest.mark.parametrize(
     ("page", "said"),
     [
         ("<html>{", "answered no metrics: give the path of metrics_path"),
         (
-            '# TYPE http_server_request_duration_seconds histogram\nhttp_server_request_duration_seconds_bucket{le="x"} 1\n',
+            NO_BOUND,
             "has a histogram without bounds: is that an observed app?",
         ),
         ("up 1\n", "has no metrics of an observed app: is Observability(app) called there?"),
