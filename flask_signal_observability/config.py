@@ -12,6 +12,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
+from typing import ClassVar
 from typing import Literal
 from typing import NamedTuple
 from typing import TYPE_CHECKING
@@ -243,6 +244,9 @@ class Config:
     audit_key_file: str | None = setting(OrNone(FilePath()), default=None)
     """The file that holds it, which others than its owner and group may not read."""
 
+    sources: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Where :meth:`resolve` found each value that is no default, in words."""
+
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             value = getattr(self, name)
@@ -279,8 +283,11 @@ class Config:
         given = {**_from_environment(environ), **_from_app_config(app_config), **_from_keywords(keywords)}
         values = {name: each.read(_KINDS[name]) for name, each in given.items()}
         if values.get("service_name") is None:
-            values["service_name"] = _service_name(environ, app_name).read(SERVICE)
-        return cls(**values)
+            given["service_name"] = _service_name(environ, app_name)
+            values["service_name"] = given["service_name"].read(SERVICE)
+        config = cls(**values)
+        object.__setattr__(config, "sources", {name: each.source for name, each in given.items()})
+        return config
 
     @staticmethod
     def origins(
@@ -335,6 +342,11 @@ class _Given(NamedTuple):
     key: str
     value: Any
     is_text: bool = False
+
+    @property
+    def source(self) -> str:
+        """Where it was given."""
+        return "keyword" if self.key in _KINDS else self.key
 
     def read(self, kind: Kind[Any]) -> Any:
         return kind.read(self.key, self.value, is_text=self.is_text)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     EventDict = dict[str, Any]
 
-__all__ = ["ECS_NAMES", "ECS_VERSION", "in_ecs"]
+__all__ = ["ECS_NAMES", "ECS_VERSION", "from_ecs", "in_ecs"]
 
 ECS_VERSION = "8.11.0"
 
@@ -54,6 +54,21 @@ def in_ecs(event_dict: EventDict) -> EventDict:
         # Elastic's word for the server span, which our own records always name.
         renamed["transaction.id"] = event_dict["span_id"]
     renamed["ecs.version"] = ECS_VERSION
+    return renamed
+
+
+OUR_NAMES = {theirs: ours for ours, theirs in ECS_NAMES.items()}
+
+
+def from_ecs(event_dict: EventDict) -> EventDict:
+    """Return a record that :func:`in_ecs` made under our names and in our units; the traceback stays text."""
+    renamed = {
+        OUR_NAMES.get(key, key): value
+        for key, value in event_dict.items()
+        if key not in ("ecs.version", "transaction.id")
+    }
+    if isinstance(renamed.get("duration_seconds"), int):
+        renamed["duration_seconds"] /= 1e9
     return renamed
 
 

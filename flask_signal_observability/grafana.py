@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
 from typing import Any
-from typing import IO
-from typing import TYPE_CHECKING
 
 from .errors import ObservabilityError
-
-if TYPE_CHECKING:
-    from email.message import Message
+from .http_opener import opener
+from .http_opener import why_unreachable
 
 __all__ = ["Grafana", "GrafanaError", "origin"]
 
@@ -54,7 +50,7 @@ class Grafana:
         self._url = url.rstrip("/")
         self._token = token
         self._timeout_seconds = timeout_seconds
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = opener()
 
     def put(self, dashboard: dict[str, Any], *, folder_uid: str | None = None) -> dict[str, Any]:
         """Write one dashboard over the one with its uid; return its ``uid``, ``version`` and whole ``url``.
@@ -83,8 +79,6 @@ class Grafana:
         except urllib.error.HTTPError as error:
             with error:
                 raise GrafanaError(_refusal(self._url, error)) from error
-        except TimeoutError as error:
-            raise GrafanaError(f"{self._url} did not answer within {self._timeout_seconds:g} s") from error
         except urllib.error.URLError as error:
             raise GrafanaError(self._unreachable(error.reason)) from error
         except ValueError as error:
@@ -93,21 +87,7 @@ class Grafana:
             raise GrafanaError(self._unreachable(error)) from error
 
     def _unreachable(self, reason: object) -> str:
-        if isinstance(reason, TimeoutError):
-            return f"{self._url} did not answer within {self._timeout_seconds:g} s"
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            remedy = "SSL_CERT_FILE names an authority of your own"
-            return f"{self._url} has a certificate that is not trusted ({reason.verify_message}): {remedy}"
-        return f"cannot reach {self._url}: {reason}"
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """urllib would follow with a GET, and take the token to whatever host it is sent to."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> None:
-        return None
+        return why_unreachable(self._url, reason, timeout_seconds=self._timeout_seconds)
 
 
 def origin(url: str) -> str:

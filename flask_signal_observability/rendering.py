@@ -19,6 +19,7 @@ from .safe_copy import OPTIONS
 from .safe_copy import pass_on
 from .safe_copy import plain
 from .safe_copy import SafeCopy
+from .text import printable
 from .timestamps import utc_text
 from .tracebacks import traceback_text
 
@@ -70,15 +71,15 @@ def to_console_line(event_dict: EventDict, *, colors: bool = False) -> bytes:
     stack = fields.pop("stack", None)
     shown: EventDict = {
         "timestamp": str(fields.pop("timestamp", ""))[11:23] + "Z",
-        "level": _printable(str(fields.pop("level", "info"))),
-        "event": _printable(str(fields.pop("event", ""))),
+        "level": printable(str(fields.pop("level", "info"))),
+        "event": printable(str(fields.pop("event", ""))),
     }
     if _is_request(fields):
         shown["event"] = _request_columns(shown["event"], fields, colors=colors)
     elif "trace_id" in fields:
         fields["trace"] = str(fields["trace_id"])[:SHORT_ID]
     shown |= {
-        _printable(key): _printable(value) if isinstance(value, str) else value
+        printable(key): printable(value) if isinstance(value, str) else value
         for key, value in fields.items()
         if key not in LEFT_OUT
     }
@@ -149,16 +150,16 @@ def _request_columns(event: str, fields: EventDict, *, colors: bool) -> str:
         fields.pop(key, None)
     trace = str(fields.get("trace_id", ""))[:SHORT_ID]
     columns = (
-        _printable(f"{method!s:<7} {route or path!s:<32} "),
+        printable(f"{method!s:<7} {route or path!s:<32} "),
         _status_text(status, colors=colors),
-        _printable(f" {duration_seconds * 1000:>9.1f} ms {trace:<{SHORT_ID}}"),
+        printable(f" {duration_seconds * 1000:>9.1f} ms {trace:<{SHORT_ID}}"),
         "" if event == "request_finished" else f" {event}",
     )
     return "".join(columns).rstrip()
 
 
 def _status_text(status: Any, *, colors: bool) -> str:
-    text = _printable(f"{status or '-'!s:>3}")
+    text = printable(f"{status or '-'!s:>3}")
     # Bold again after it, as structlog writes the whole event.
     return f"\033[{STATUS_COLOURS.get(text[:1], RED)}m{text}\033[0;1m" if colors else text
 
@@ -172,11 +173,7 @@ def _exception_text(exception: Any) -> str:
 
 def _block(text: str) -> str:
     """Indent several lines, none of which can then be taken for a record."""
-    return "\n".join(f"  {_printable(line)}" for line in text.rstrip("\n").split("\n"))
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else repr(text)[1:-1]
+    return "\n".join(f"  {printable(line)}" for line in text.rstrip("\n").split("\n"))
 
 
 @lru_cache(maxsize=2)

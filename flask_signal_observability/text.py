@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["cut", "utf8"]
+__all__ = ["cut", "printable", "utf8"]
 
 ELLIPSIS = "…"
 
@@ -18,3 +18,8 @@ def utf8(text: str) -> str:
 def cut(text: str, characters: int) -> str:
     """Return ``text``, at most so many characters of it; what is cut ends with ``…``."""
     return text if len(text) <= characters else text[: characters - 1] + ELLIPSIS
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` with what cannot be printed as ``\x1b``: it can neither forge a line nor touch a terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -9,6 +9,7 @@ from flask import Flask
 
 from flask_signal_observability import annotate
 from flask_signal_observability.ecs import ECS_NAMES
+from flask_signal_observability.ecs import from_ecs
 from flask_signal_observability.ecs import in_ecs
 from flask_signal_observability.rendering import to_ecs_line
 
@@ -85,3 +86,18 @@ def test_a_duration_of_the_apps_own_may_be_anything(seconds: object) -> None:
 @pytest.mark.parametrize("exception", ["text", [{"frames": 5}], 7, None, {"a": 1}])
 def test_an_exception_of_the_apps_own_may_be_anything(exception: object) -> None:
     assert json.loads(to_ecs_line({"event": "x", "exception": exception}))["error.stack_trace"] == exception
+
+
+def test_a_record_is_read_back_as_it_was() -> None:
+    record = {
+        "timestamp": "2026-11-22T10:09:00.520463Z",
+        "level": "info",
+        "event": "request_finished",
+        "trace_id": "7e981054" * 4,
+        "span_id": "f1f437a1" * 2,
+        "http.request.method": "GET",
+        "http.route": "/orders/<int:number>",
+        "duration_seconds": 0.004406403,
+        "tenant": "acme",
+    }
+    assert from_ecs(in_ecs(record)) == record

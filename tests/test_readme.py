@@ -141,3 +141,57 @@ def test_every_setting_is_in_the_readme() -> None:
 def test_every_metric_is_in_the_readme_with_its_kind_and_labels(metric: object) -> None:
     (row,) = re.findall(rf"^\| `{metric.name}` \| (\w+).* \| (?:`([\w ]*)`.*)?\|$", README, re.MULTILINE)
     assert row == (metric.kind, " ".join(metric.labels))
+
+
+TOOL_BELT = """
+from flask import Flask
+from flask_signal_observability import Observability
+
+app = Flask("shop")
+app.logger.disabled = True
+Observability(app, audit_requests=True, log_stream="app.log", log_format="json")
+app.add_url_rule("/orders/<int:number>", view_func=lambda number: str(1 / (number - 13)))
+"""
+
+
+def test_every_command_of_the_tool_belt_runs(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^## Tool belt\n.*?```sh\n(.*?)```", README, re.DOTALL | re.MULTILINE)
+    (tmp_path / "shop.py").write_text(TOOL_BELT)
+    serve = """
+import threading
+from click.testing import CliRunner
+from flask.cli import cli
+from werkzeug.serving import make_server
+import json, shlex, sys
+from shop import app
+server = make_server("127.0.0.1", 0, app, threaded=True)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+app.test_client().get("/orders/13")
+trace = json.loads(open("app.log").readline())["trace_id"]
+for command in sys.stdin.read().splitlines():
+    arguments = command.replace("localhost:8000", f"127.0.0.1:{server.server_port}").replace("7e981054", trace[:8])
+    arguments = shlex.split(arguments.replace(" --follow", ""), comments=True)[1:]
+    if "top" in arguments:
+        arguments += ["--once", "--interval", "0.1"]
+    result = CliRunner().invoke(cli, arguments)
+    print(json.dumps([command, result.exit_code, result.output]))
+server.shutdown()
+"""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "OBSERVABILITY_", "FLASK_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", serve],
+        input=block,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environ,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    ran = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["flask')]
+    assert len(ran) == 6
+    assert [command for command, exit_code, output in ran if exit_code or not output] == []
+    story = ran[2][2]
+    assert "ZeroDivisionError" in story
+    assert "accessed /orders/13" in story

@@ -31,7 +31,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 FIRST_LINE_BYTES = 65_536
 POLL_SECONDS = 0.2
 
-_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
+_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(?:\+00:00|Z)")
+"""An audit line's, or that of a log record."""
 
 
 class AuditFileError(ObservabilityError):

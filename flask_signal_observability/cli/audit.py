@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from datetime import datetime
-from datetime import timezone
 from pathlib import Path
 from typing import Any
 from typing import TYPE_CHECKING
@@ -23,6 +21,7 @@ from .audit_verify import files_argument
 from .audit_verify import json_option
 from .audit_verify import reported
 from .audit_verify import verify
+from .since import Since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,31 +48,10 @@ Examples:
 """
 
 
-class _Since(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """A time (ISO 8601, in UTC where it names no zone) or an age such as 90s, 15m, 2h, 7d."""
-
-    name = "time"
-    SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}  # noqa: RUF012
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        if value[:-1].isdecimal() and value[-1:] in self.SECONDS and len(value) < 10:  # noqa: PLR2004
-            at_seconds = time.time() - int(value[:-1]) * self.SECONDS[value[-1]]
-            return datetime.fromtimestamp(max(at_seconds, 0), timezone.utc)
-        try:
-            read = datetime.fromisoformat(value.replace("Z", "+00:00"))
-        except ValueError:
-            self.fail(
-                f"{value!r} is neither an age (90s, 15m, 2h, 7d) nor a time such as 2026-11-22T10:00.", param, ctx
-            )
-        return read if read.tzinfo else read.replace(tzinfo=timezone.utc)
-
-
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--status", metavar="CODE", help="404, or a class: 5xx. Only JSON records have a status."),
-        click.option("--since", type=_Since(), help="A time, 2026-11-22T10:00 (UTC), or an age: 90s, 15m, 2h, 7d."),
+        click.option("--since", type=Since(), help="A time, 2026-11-22T10:00 (UTC), or an age: 90s, 15m, 2h, 7d."),
         click.option("--path", metavar="PATTERN", help="The path, with * and ? as in a shell: '/admin/*'."),
         click.option("--user", metavar="PATTERN", help="The user, with * and ? as in a shell."),
     ):

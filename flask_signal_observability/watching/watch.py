@@ -93,6 +93,11 @@ class Watches:
         """Return those of the apps that are still there, the oldest first."""
         return [pipeline for reference in self._pipelines if (pipeline := reference()) is not None]
 
+    def all(self) -> list[Watch]:
+        """Return what is watched now, the oldest first."""
+        with self._lock:
+            return list(self._watches.values())
+
     def serve(self, pipeline: Pipeline) -> None:
         """Watch for this app, too.
 

@@ -1,0 +1,1 @@
+"""What an observed app is set up to do, told to whoever asks."""

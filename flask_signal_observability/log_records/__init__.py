@@ -1,0 +1,1 @@
+"""Log records read back: chosen, and put together to what one request did."""

@@ -1,0 +1,1 @@
+"""A running app's routes, read from what its ``/metrics`` says at two times."""
