@@ -73,6 +73,7 @@ URL_PATH = Matching(
     "give a path of ASCII letters, digits and ._~!$&'()*+,;=:@- that begins with / and does not end with it, "
     "such as /metrics",
 )
+METRIC_NAMES = Choice[Literal["own", "flask_exporter"]]("own", "flask_exporter")
 DURABILITY = Choice[Literal["os", "interval", "group", "each"]]("os", "interval", "group", "each")
 ON_ERROR = Choice[Literal["open", "closed", "stderr"]]("open", "closed", "stderr")
 
@@ -179,6 +180,9 @@ class Config:
 
     metrics_push: bool = setting(Boolean(), default=False)
     """Sends the metrics of each process over OTLP, too: as the ``OTEL_*`` variables say, and when the process ends."""
+
+    metric_names: Literal["own", "flask_exporter"] = setting(METRIC_NAMES, default="own")
+    """``flask_exporter``: tells the durations under prometheus-flask-exporter's names, too, made at a scrape."""
 
     metric_labels: Mapping[str, tuple[str, ...]] = setting(Labels(), default=MappingProxyType({}))
     """The annotations that become metric labels, each with its allowed values (not in the environment)."""

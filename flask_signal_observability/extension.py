@@ -119,6 +119,10 @@ class Observability(Watching):
             exposition = pipeline.exposition = Exposition(
                 self._registry, make_rule(config.metrics_access, guard), guard
             )
+            if config.metric_names == "flask_exporter":
+                from .flask_exporter_names import offer  # noqa: PLC0415 - what is off is not imported
+
+                offer(app, metrics, self._registry)
             # Where the server has a process for the port, the worker tells it in the hook that follows.
             if config.metrics_port is not None and not (is_kept() and metrics.families.store.group is not None):
                 pipeline.metrics_server = serve(config.metrics_port, exposition, guard)
