@@ -159,6 +159,9 @@ class Config:
     trace_response: bool = setting(Boolean(), default=False)
     """Answers with ``traceresponse`` and ``Server-Timing``, so that the client can name the trace."""
 
+    sql_comments: bool = setting(Boolean(), default=False)
+    """Tells the database instrumentations framework, endpoint and route, for the comments that they write."""
+
     flush_timeout_seconds: int = setting(Integer(1, 3600), default=5)
     """How long, 1 to 3600 s, a process that ends waits for the collector to take its last spans, and once more for its
     metrics with ``metrics_push``; less than the server's patience, which is 30 s in gunicorn (``graceful_timeout``)."""
@@ -253,6 +256,8 @@ class Config:
             if value is not _DEFAULTS[name]:  # which is as it should be: checking them was half of a resolve
                 object.__setattr__(self, name, kind.read(name, value))
         _check_audit_key(self)
+        if self.sql_comments and not self.tracing:
+            raise ConfigurationError("sql_comments=True needs tracing=True: the context of the span carries them")
 
     def __repr__(self) -> str:
         """Name what differs from the defaults, secrets masked."""
