@@ -65,10 +65,14 @@ def spans_below(spans: list[ReadableSpan], span_id: str | None, others: frozense
     while grows:
         grows = False
         for span in spans:
-            own = span.context.span_id
+            own = _id_of(span)
             parent = None if span.parent is None else span.parent.span_id
             if own not in below and own not in stops and (own == root or parent in found):
                 below[own] = span
                 found.add(own)
                 grows = True
-    return sorted(below.values(), key=lambda span: (span.context.span_id != root, span.start_time or 0))
+    return sorted(below.values(), key=lambda span: (_id_of(span) != root, span.start_time or 0))
+
+
+def _id_of(span: ReadableSpan) -> int:
+    return 0 if span.context is None else span.context.span_id
