@@ -7,10 +7,10 @@ https://github.com/rycus86/prometheus_flask_exporter
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import weakref
 from collections import defaultdict
-from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 from prometheus_client import Metric as MetricFamily
@@ -70,7 +70,8 @@ _names_of: weakref.WeakKeyDictionary[CollectorRegistry, FlaskExporterNames] = we
 _lock = threading.Lock()
 
 
-class Place(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Place:
     """Where a request went, in the exporter's words."""
 
     path: str
@@ -118,7 +119,7 @@ class FlaskExporterNames(Collector):
     ) -> Iterable[MetricFamily]:
         families = _families()
         for (method, status, place), rows in durations.items():
-            labels = {"method": method, "status": status, **place._asdict()}
+            labels = {"method": method, "status": status, **dataclasses.asdict(place)}
             self._add_histogram(families[DURATION], labels, rows)
         for (method, status), number in totals.items():
             families[TOTAL].add_sample(TOTAL, {"method": method, "status": status}, float(number))
@@ -164,8 +165,8 @@ def _place(places: dict[tuple[str, str], Place], route: str, method: str) -> Pla
         return Place("", NOT_MATCHED, NOT_MATCHED)
     exact = places.get((route, method))
     if exact is not None:
-        return exact._replace(path=route)
+        return dataclasses.replace(exact, path=route)
     below = [place for (rule, known), place in places.items() if known == method and route.endswith(rule)]
     if not below:
         return Place(route, NOT_MATCHED, route)
-    return max(below, key=lambda place: len(place.url_rule))._replace(path=route)
+    return dataclasses.replace(max(below, key=lambda place: len(place.url_rule)), path=route)
