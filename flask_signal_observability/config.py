@@ -74,6 +74,7 @@ URL_PATH = Matching(
     "give a path of ASCII letters, digits and ._~!$&'()*+,;=:@- that begins with / and does not end with it, "
     "such as /metrics",
 )
+METRIC_NAMES = Choice[Literal["own", "flask_exporter"]]("own", "flask_exporter")
 DURABILITY = Choice[Literal["os", "interval", "group", "each"]]("os", "interval", "group", "each")
 ON_ERROR = Choice[Literal["open", "closed", "stderr"]]("open", "closed", "stderr")
 
@@ -159,6 +160,9 @@ class Config:
     trace_response: bool = setting(Boolean(), default=False)
     """Answers with ``traceresponse`` and ``Server-Timing``, so that the client can name the trace."""
 
+    sql_comments: bool = setting(Boolean(), default=False)
+    """Tells the database instrumentations framework, endpoint and route, for the comments that they write."""
+
     flush_timeout_seconds: int = setting(Integer(1, 3600), default=5)
     """How long, 1 to 3600 s, a process that ends waits for the collector to take its last spans, and once more for its
     metrics with ``metrics_push``; less than the server's patience, which is 30 s in gunicorn (``graceful_timeout``)."""
@@ -180,6 +184,9 @@ class Config:
 
     metrics_push: bool = setting(Boolean(), default=False)
     """Sends the metrics of each process over OTLP, too: as the ``OTEL_*`` variables say, and when the process ends."""
+
+    metric_names: Literal["own", "flask_exporter"] = setting(METRIC_NAMES, default="own")
+    """``flask_exporter``: tells the durations under prometheus-flask-exporter's names, too, made at a scrape."""
 
     metric_labels: Mapping[str, tuple[str, ...]] = setting(Labels(), default=MappingProxyType({}))
     """The annotations that become metric labels, each with its allowed values (not in the environment)."""
@@ -253,6 +260,8 @@ class Config:
             if value is not _DEFAULTS[name]:  # which is as it should be: checking them was half of a resolve
                 object.__setattr__(self, name, kind.read(name, value))
         _check_audit_key(self)
+        if self.sql_comments and not self.tracing:
+            raise ConfigurationError("sql_comments=True needs tracing=True: the context of the span carries them")
 
     def __repr__(self) -> str:
         """Name what differs from the defaults, secrets masked."""

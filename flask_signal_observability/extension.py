@@ -121,6 +121,10 @@ class Observability(Watching):
             exposition = pipeline.exposition = Exposition(
                 self._registry, make_rule(config.metrics_access, guard), guard
             )
+            if config.metric_names == "flask_exporter":
+                from .flask_exporter_names import offer  # noqa: PLC0415 - what is off is not imported
+
+                offer(app, metrics, self._registry)
             # Where the server has a process for the port, the worker tells it in the hook that follows.
             if config.metrics_port is not None and not (is_kept() and metrics.families.store.group is not None):
                 pipeline.metrics_server = serve(config.metrics_port, exposition, guard)
@@ -159,7 +163,7 @@ class Observability(Watching):
                     config.service_name or app.name, exported, config.flush_timeout_seconds
                 )
             # First, so that the others know the trace id.
-            sinks.append(TracingSink(config, provider, guard, redaction, __version__))
+            sinks.append(tracing_sink(config)(config, provider, guard, redaction, __version__))
         if metrics is not None:
             guard.count = metrics.failed
             metrics.describe_app(**describe(app, config, provider))
@@ -197,6 +201,15 @@ def check_objects(sinks: Iterable[Any], tracer_provider: object) -> tuple[Any, .
     if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
         raise ConfigurationError(f"tracer_provider={tracer_provider!r} has no get_tracer(); give a TracerProvider.")
     return tuple(sinks)
+
+
+def tracing_sink(config: Config) -> type[TracingSink]:
+    """Return the class of the tracing sink: what is off is not imported."""
+    if not config.sql_comments:
+        return TracingSink
+    from .sinks.sql_comments import CommentingTracingSink  # noqa: PLC0415
+
+    return CommentingTracingSink
 
 
 def load_push() -> Callable[..., Push | None]:

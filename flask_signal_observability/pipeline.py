@@ -53,7 +53,6 @@ class Pipeline:
         self.app_name: str = app.name
         self.config = config
         self.guard = guard
-        self.sinks = tuple(sinks)
         self.exposition: Exposition | None = None
         """What answers at ``metrics_path``."""
         self.metrics_server: Server | None = None
@@ -70,6 +69,11 @@ class Pipeline:
         self._known_methods = _known_methods()
         self._exclusion = Exclusion(config.exclude)
         self._dropped: deque[RequestRecord] = deque()
+        self.wire(sinks)
+
+    def wire(self, sinks: Sequence[Any]) -> None:
+        """Hand everything to these sinks from now on, in this order."""
+        self.sinks = tuple(sinks)
         self._open = _stage(sinks, "open")
         self._attach = _stage(sinks, "attach")
         self._detach = _stage(sinks, "detach")[::-1]

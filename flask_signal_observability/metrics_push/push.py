@@ -147,6 +147,8 @@ class Push:
     def _data(self, here: _Process) -> MetricsData:
         batch = Batch(time.time_ns(), here.told_ns, here.began)
         for collector in collectors_of(self._registry, None):
+            if getattr(collector, "of_all_workers", False):
+                continue  # the receiver adds up what the workers send
             self._guard.call("metrics", "collect", _add, collector, batch)
         here.told_ns, here.began = batch.now_ns, batch.began
         scope = ScopeMetrics(self._scope, batch.metrics, SCHEMA_URL)

@@ -127,6 +127,17 @@ class AuditSink(Sink):
             record.audited = True
             self._write(unix_ns, record.user, record.client_address, record.path, record, None)
 
+    def copy_lines(self, told: Callable[[bytes], None]) -> Callable[[], None]:
+        """Tell of every audit line before it is written, without its end and its seal; return what ends that."""
+        append = self._append
+
+        def tell_and_append(line: bytes) -> None:
+            told(line)
+            append(line)
+
+        self._append = tell_and_append  # type: ignore[method-assign]
+        return partial(setattr, self, "_append", append)
+
     def close(self) -> None:
         """Close both files; a later record opens them again."""
         self._audit.close()

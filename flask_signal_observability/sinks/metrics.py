@@ -185,12 +185,12 @@ class MetricsSink(Sink):
     name = "metrics"
 
     def __init__(self, config: Config, app_name: str, registry: CollectorRegistry) -> None:
-        self._app_name = app_name = utf8(app_name)
+        self.app_name = self._app_name = app_name = utf8(app_name)
         self._registry = registry
         self._max_series = config.max_series
         self._allowed = {name: frozenset(values) for name, values in sorted(config.metric_labels.items())}
         self.families = families = Families.of(registry, tuple(self._allowed), config.metrics_shared)
-        self._duration = families[DURATION]
+        self.duration = self._duration = families[DURATION]
         self._audit_records = families["flask_audit_records_total"]
         self._store = families.store
         self._in_flight = families.in_flight.of(app_name)

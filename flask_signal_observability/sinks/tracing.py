@@ -68,7 +68,7 @@ class TracingSink(Sink):
         self._config = config
         self._guard = guard
         self._redaction = redaction
-        self._provider = provider
+        self.provider = provider
         self._tracer = provider.get_tracer("flask_signal_observability", version, schema_url=SCHEMA_URL)
         self._starter = make_starter(self._tracer)
         self._propagator: TextMapPropagator | None = None
@@ -280,11 +280,11 @@ class TracingSink(Sink):
 
     def close(self) -> None:
         """Deliver the spans that are queued, in bounded time: the process ends."""
-        deliver(self._provider, self._config.flush_timeout_seconds)
+        deliver(self.provider, self._config.flush_timeout_seconds)
 
     def flush(self) -> None:
         """Deliver the spans that are queued, in bounded time; more will follow."""
-        flush(self._provider, self._config.flush_timeout_seconds)
+        flush(self.provider, self._config.flush_timeout_seconds)
 
     # Events.
 

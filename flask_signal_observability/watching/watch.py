@@ -112,6 +112,11 @@ class Watches:
             pipeline.kept.append(self)
             self._pipelines = [*(weakref.ref(known) for known in self.pipelines()), weakref.ref(pipeline)]
 
+    def renew(self, pipeline: Pipeline) -> None:
+        """Tell the sinks that this app has by now."""
+        with self._lock:
+            pipeline.watched.update({key: self._tell(watch, pipeline) for key, watch in self._watches.items()})
+
     def hold(self, thing: object) -> None:
         """Keep something as long as the watches."""
         with self._lock:
