@@ -77,7 +77,7 @@ class TracingSink(Sink):
     @property
     def provider(self) -> trace.TracerProvider:
         """Where the spans come from."""
-        return self._provider
+        return self.provider
 
     # A request.
 
