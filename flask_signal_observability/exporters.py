@@ -11,9 +11,14 @@ from importlib.metadata import entry_points
 from typing import Any
 from typing import NamedTuple
 
-__all__ = ["METRICS", "TRACES", "Signal"]
+__all__ = ["METRICS", "TRACES", "Signal", "sdk_is_disabled"]
 
 logger = logging.getLogger("flask_signal_observability")
+
+
+def sdk_is_disabled() -> bool:
+    """Tell whether ``OTEL_SDK_DISABLED`` is set: then nothing is sent, whatever the other variables name."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 class Signal(NamedTuple):

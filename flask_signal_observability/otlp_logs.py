@@ -25,6 +25,7 @@ from opentelemetry.trace import NonRecordingSpan
 from opentelemetry.trace import SpanContext
 
 from .errors import ConfigurationError
+from .exporters import sdk_is_disabled
 from .shutdown import BoundedShutdown
 from .shutdown import within
 from .tracebacks import traceback_text
@@ -80,6 +81,9 @@ def open_otlp_stream(config: Config, dropped: Dropped | None) -> OtlpStream | No
     Raises:
         ConfigurationError: One of the variables has a value that the SDK refuses.
     """
+    if sdk_is_disabled():
+        logger.warning('log_stream="otlp" sends nothing while OTEL_SDK_DISABLED is true; %s', INSTEAD)
+        return None
     if not hasattr(export, "LogRecordExporter"):
         logger.warning('log_stream="otlp" needs opentelemetry-sdk 1.39 or newer; %s', INSTEAD)
         return None

@@ -468,6 +468,11 @@ def test_an_environment_that_names_nothing_to_push_to_is_obeyed(
     assert threading.active_count() == before
 
 
+def test_a_disabled_sdk_pushes_nothing(pushing: Push, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert metrics_of_app(pushing()).push is None
+
+
 def test_without_the_extra_one_warning_names_it(
     pushing: Push, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -246,6 +246,16 @@ def test_a_missing_exporter_is_one_warning_and_stdout(
     assert "go to stdout instead" in warning
 
 
+def test_a_disabled_sdk_is_one_warning_and_stdout(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "True")
+    assert open_otlp_stream(Config(service_name="shop"), None) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        'log_stream="otlp" sends nothing while OTEL_SDK_DISABLED is true; the records go to stdout instead'
+    ]
+
+
 def test_without_the_extra_the_warning_names_it_and_records_go_to_stdout() -> None:
     program = (
         "import importlib.metadata as m; m.entry_points = lambda **_: ()\n"

@@ -1,8 +1,9 @@
-"""RequestSpan when one thread needs the span and another one ends the request."""
+"""A span that waits: two threads at its end, and who must not miss its start."""
 
 from __future__ import annotations
 
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider
 
 from flask_signal_observability.guard import Guard
@@ -30,3 +31,11 @@ def test_a_span_that_another_thread_started_a_moment_before_the_end_is_not_left_
     span.start()
     span.ended(None)
     assert not span.is_recording()
+
+
+def test_a_processor_whose_on_start_was_set_on_the_object_sees_spans_that_start():
+    provider = TracerProvider(shutdown_on_exit=False)
+    processor = SpanProcessor()
+    processor.on_start = lambda span, parent_context=None: None
+    provider.add_span_processor(processor)
+    assert make_starter(provider.get_tracer("test")).identify(Context()) is None

@@ -28,6 +28,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from ..catalogue import SCHEMA_URL
 from ..errors import ConfigurationError
 from ..exporters import METRICS
+from ..exporters import sdk_is_disabled
 from ..exposition import collectors_of
 from ..guard import LOG_INTERVAL_SECONDS
 from ..metrics_store.store import MetricsStore
@@ -229,8 +230,8 @@ _pushes: dict[CollectorRegistry, Push] = {}
 def push_of(registry: CollectorRegistry, resource: Resource | Mapping[str, str], *arguments: Any) -> Push | None:
     """Return what sends a registry's metrics, made at the first call: apps that share it are sent once.
 
-    None where the environment names no exporter, or none that can be had; ``otlp`` is meant where it names nothing, and
-    ``prometheus`` scrapes.
+    None where the environment names no exporter, or none that can be had, or disables the SDK; ``otlp`` is meant where
+    it names nothing, and ``prometheus`` scrapes.
 
     Args:
         registry: what is sent.
@@ -239,7 +240,8 @@ def push_of(registry: CollectorRegistry, resource: Resource | Mapping[str, str],
     """
     push = _pushes.get(registry)
     if push is None:
-        names = [name for name in METRICS.named() or ["otlp"] if name not in ("none", "prometheus")]
+        named = [] if sdk_is_disabled() else METRICS.named() or ["otlp"]
+        names = [name for name in named if name not in ("none", "prometheus")]
         exporters = {name: exporter for name in names if (exporter := METRICS.make_exporter(name)) is not None}
         if exporters:
             sender = resource if isinstance(resource, Resource) else Resource.create(dict(resource))

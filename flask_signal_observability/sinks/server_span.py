@@ -318,7 +318,9 @@ class SdkStarter(Starter):
 
 def is_quiet(processor: sdk.SpanProcessor) -> bool:
     """Tell whether a processor does nothing with a span before its end."""
-    kind = type(processor)
+    kind, own = type(processor), getattr(processor, "__dict__", {})
+    if "on_start" in own or "_on_ending" in own:
+        return False
     return any(
         getattr(kind, "on_start", None) is quiet.on_start and getattr(kind, "_on_ending", None) is quiet._on_ending
         for quiet in QUIET_CLASSES

@@ -69,15 +69,11 @@ class TracingSink(Sink):
         self._guard = guard
         self._redaction = redaction
         self.provider = provider
+        """Where the spans come from."""
         self._tracer = provider.get_tracer("flask_signal_observability", version, schema_url=SCHEMA_URL)
         self._starter = make_starter(self._tracer)
         self._propagator: TextMapPropagator | None = None
         self._propagator_is_w3c = False
-
-    @property
-    def provider(self) -> trace.TracerProvider:
-        """Where the spans come from."""
-        return self.provider
 
     # A request.
 
