@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECRET = "a secret of 24 characters"
-FLASK = [
-    *(sys.executable, "-c"),
+PROGRAM = (
     "from flask.cli import FlaskGroup; from flask_signal_observability.cli import cli; "
-    "group = FlaskGroup(); group.add_command(cli); group()",
-]
+    "group = FlaskGroup(); group.add_command(cli); group()"
+)
+FLASK = [sys.executable, "-c", PROGRAM]
 """The command flask, whether this package is installed or merely there."""
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
