@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECRET = "a secret of 24 characters"
+PROGRAM = (
+    "from flask.cli import FlaskGroup; from flask_signal_observability.cli import cli; "
+    "group = FlaskGroup(); group.add_command(cli); group()"
+)
+FLASK = [sys.executable, "-c", PROGRAM]
+"""The command flask, whether this package is installed or merely there."""
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -142,6 +148,18 @@ def test_what_check_opened_at_the_start_is_closed(shop: Callable[..., Flask], fr
     app = shop(metrics_port=free_port)
     assert check(app).faults == []
     assert app.extensions["observability"].metrics_server is None
+
+
+def test_no_metrics_are_pushed_for_a_process_that_only_checks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http.metric_exporter")
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.setenv("OBSERVABILITY_METRICS_PUSH", "1")
+    with planted(answer("200 OK")) as collector:
+        export_to(monkeypatch, collector.port)
+        command = [*FLASK, "--app", "shop", "observability", "check"]
+        subprocess.run(command, capture_output=True, timeout=60, check=False)
+    sent = [(request.split(b" ", 2)[1], b"Content-Length: 0" in request) for request in collector.requests]
+    assert sent == [(b"/v1/traces", True), (b"/v1/metrics", True)]
 
 
 # The collector
@@ -767,7 +785,7 @@ Observability(app, audit_path="/var/log/nowhere/audit.log")
 
 def test_marks_and_colours_are_for_terminals(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
-    command = [sys.executable, "-m", "flask", "--app", "shop", "observability", "check", "-q"]
+    command = [*FLASK, "--app", "shop", "observability", "check", "-q"]
     ours, theirs = pty.openpty()
     environ = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, env=environ, timeout=60, check=False)
@@ -784,7 +802,7 @@ def test_the_readme_shows_what_is_printed(tmp_path: Path) -> None:
     shown = re.search(r"```console\n\$ (OTEL\S+) (flask --app shop observability check .*)\n((?:.*\n)*?)```", README)
     assert shown is not None
     variable, _, value = shown[1].partition("=")
-    command = [sys.executable, "-m", *shown[2].split()]
+    command = [*FLASK, *shown[2].split()[1:]]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, variable: value}, timeout=60, check=False
     )

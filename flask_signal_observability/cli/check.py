@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..checks.finding import Finding
     from ..checks.target import Target
+    from ..pipeline import Pipeline
 
 __all__ = ["check"]
 
@@ -94,9 +95,19 @@ def _app_loaded(script: ScriptInfo, url: str | None, timeout_seconds: float) -> 
     try:
         yield target
     finally:
-        if target.pipeline is not None and target.pipeline.metrics_server is not None:
-            target.pipeline.metrics_server.close()
-            target.pipeline.metrics_server = None
+        _close(target.pipeline)
+
+
+def _close(pipeline: Pipeline | None) -> None:
+    if pipeline is None:
+        return
+    if pipeline.metrics_server is not None:
+        pipeline.metrics_server.close()
+        pipeline.metrics_server = None
+    for sink in pipeline.sinks:
+        push = getattr(sink, "push", None) if getattr(sink, "name", "") == "metrics" else None
+        if push is not None:
+            push.abandon()
 
 
 class _Warnings(logging.Handler):

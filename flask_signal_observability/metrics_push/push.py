@@ -121,6 +121,11 @@ class Push:
         self._is_closed = True
         self._told_in_time(self._thread())
 
+    def abandon(self) -> None:
+        """Push nothing when the process ends: it has served nobody."""
+        _pushes.pop(self._registry, None)
+        self._is_closed = True
+
     def flush(self) -> None:
         """Push now, within the limit; never raises."""
         if self._is_closed:
