@@ -69,7 +69,8 @@ def stage(name: str) -> Place:
 
 
 def teller(trap: Trap) -> dict[str, Any]:
-    return {"sinks": [type("Mine", (Sink,), {"name": "mine", "teller": lambda self, _: lambda *_: trap()})()]}
+    members = {"name": "mine", "event": lambda self, *_: None, "teller": lambda self, _: lambda *_: trap()}
+    return {"sinks": [type("Mine", (Sink,), members)()]}
 
 
 def watch(**options: Callable[[Trap], Any]) -> Callable[[Trap, Observed, Site], object]:
@@ -201,8 +202,22 @@ PLACES = [
             value=lambda trap: lambda *_: trap(lambda: 1),
         ),
     ),
-    Place("log stream write", "logs", IN_REQUEST, lambda trap: {"log_stream": Stream(trap, "write")}, watch(), is_ignored=True),
-    Place("log stream flush", "logs", IN_REQUEST, lambda trap: {"log_stream": Stream(trap, "flush")}, watch(), is_ignored=True),
+    Place(
+        "log stream write",
+        "logs",
+        IN_REQUEST,
+        lambda trap: {"log_stream": Stream(trap, "write")},
+        watch(),
+        is_ignored=True,
+    ),
+    Place(
+        "log stream flush",
+        "logs",
+        IN_REQUEST,
+        lambda trap: {"log_stream": Stream(trap, "flush")},
+        watch(),
+        is_ignored=True,
+    ),
     Place(
         "sampler",
         "tracing",
@@ -219,8 +234,16 @@ PLACES = [
         for which in ("trace", "span")
     ),
     Place("span processor on_start", "tracing", ("begin", "event"), install=processor("on_start"), is_ignored=True),
-    Place("span processor on_end", "tracing", ("finish", "event", "abandon"), install=processor("on_end"), is_ignored=True),
-    Place("span processor _on_ending", "tracing", ("finish", "event", "abandon"), install=processor("_on_ending"), is_ignored=True),
+    Place(
+        "span processor on_end", "tracing", ("finish", "event", "abandon"), install=processor("on_end"), is_ignored=True
+    ),
+    Place(
+        "span processor _on_ending",
+        "tracing",
+        ("finish", "event", "abandon"),
+        install=processor("_on_ending"),
+        is_ignored=True,
+    ),
     Place("exporter", "tracing", (), install=exporter),
     Place("collector", "metrics", ("collect", "encode"), install=collector),
     Place("error of a view", "tracing", (), install=error, is_value=True),
