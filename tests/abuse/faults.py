@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import errno
 import itertools
-from collections.abc import Callable
 from typing import Any
 from typing import NoReturn
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ERRNOS = ("ENOSPC", "EIO", "EMFILE", "EROFS", "EPIPE", "ENOENT", "EACCES")
 DUNDERS = (

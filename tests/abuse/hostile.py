@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 import re
-import tempfile
-from pathlib import Path
 from typing import Any
+from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -27,6 +25,9 @@ from .site import serve
 from .site import SHAPES
 from .site import Site
 from .site import site
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LATIN = st.text(st.characters(max_codepoint=255), max_size=40)
 """What a server can put into an environ: bytes, decoded as latin-1 (PEP 3333)."""
@@ -132,7 +133,6 @@ WATCHED = re.compile(r"\[[^]]+\] paid: \S+ \S+ \S+ \S+$")
 
 def target(directory: Path) -> Target:
     made, bare = site(), site()
-    bare.app.before_request_funcs = made.app.before_request_funcs
     observed = Observed(
         directory,
         made.app,

@@ -6,6 +6,7 @@ import dataclasses
 import io
 from collections.abc import Callable
 from typing import Any
+from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -17,8 +18,9 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from flask_signal_observability import Sink
 
-from ..conftest import Observed
-from .site import Site
+if TYPE_CHECKING:
+    from ..conftest import Observed
+    from .site import Site
 
 STAGES = ("open", "attach", "detach", "start", "event", "signal", "context", "finish", "abandon")
 

@@ -1,4 +1,4 @@
-"""Whatever fails beside a request, the request is answered as by the bare app, and the fault is counted where it was."""
+"""Whatever fails beside a request, it is answered as by the bare app, and the fault is counted where it was."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import itertools
 import json
 import logging
 import re
-from typing import Any
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,7 +88,7 @@ class Scene:
         try:
             with self.site.app.app_context():
                 return ("done",)
-        except BaseException as error:  # noqa: BLE001 - what passes is looked at
+        except BaseException as error:
             return (type(error),)
 
     def _scrape(self) -> Answer:

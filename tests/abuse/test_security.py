@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import hmac
 import os
 import resource
 import shutil
@@ -14,11 +15,9 @@ from pathlib import Path
 from typing import Any
 from typing import TYPE_CHECKING
 
-import blinker
 import pytest
 from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.test import Client
 from werkzeug.test import create_environ
 
 import flask_signal_observability
@@ -118,8 +117,8 @@ def test_the_rule_holds_below_a_mount_prefix(observe: Observe, peer: str, status
     assert scrape(mounted, peer, "/metrics")[0] == 404
 
 
-def test_the_port_of_its_own_has_the_same_rule(observe: Observe) -> None:
-    observed = observe(metrics_port=0 or free_port(), metrics_access="token:s3cret")
+def test_the_port_of_its_own_has_the_same_rule(observe: Observe, free_port: int) -> None:
+    observed = observe(metrics_port=free_port, metrics_access="token:s3cret")
     server = observed.pipeline.metrics_server
     try:
         for head, status in ((b"", b"401"), (b"Authorization: Bearer s3cret\r\n", b"200")):
@@ -131,12 +130,6 @@ def test_the_port_of_its_own_has_the_same_rule(observe: Observe) -> None:
         server._server.server_close()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
-
-
 @pytest.mark.parametrize(
     "sent", ["", "s", "s3cre", "s3cret ", "S3cret", "s3cret" * 1000, "s3cre\xe9", "\xff" * 6, "s3cre\x00", "%73"]
 )
@@ -144,8 +137,6 @@ def test_a_token_is_compared_whole_whatever_its_length_or_script(
     observe: Observe, monkeypatch: pytest.MonkeyPatch, sent: str
 ) -> None:
     compared: list[tuple[bytes, bytes]] = []
-    import hmac
-
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
     code, body = scrape(observe(metrics_access="token:s3cret").app, "127.0.0.1", HTTP_AUTHORIZATION=f"Bearer {sent}")
@@ -178,13 +169,22 @@ def test_what_stands_beside_the_audit_file_is_not_written_through_a_symbolic_lin
     target.write_text("before\n")
     for name in {f"audit.log{suffix}", f".audit.log{suffix}"} if suffix else {"audit.log"}:
         (tmp_path / name).symlink_to(target)
-    observed = observe(site().app, strict=False, audit_path=str(path), audit_rotate_bytes=200, audit_chain=True)
+    os.utime(target, (1000, 1000))
+    observed = observe(
+        site().app,
+        strict=False,
+        audit_path=str(path),
+        audit_rotate_bytes=4096,
+        audit_rotate_seconds=60,
+        audit_chain=True,
+    )
     bare = site().app
     for shape in SHAPES:
         assert answer(observed.app, shape) == answer(bare, shape)
     for sink in observed.pipeline.sinks:
         getattr(sink, "close", int)()
     assert target.read_text() == "before\n"
+    assert target.stat().st_mtime == 1000
 
 
 # Files that cannot be written.
@@ -193,7 +193,7 @@ def test_what_stands_beside_the_audit_file_is_not_written_through_a_symbolic_lin
 @contextlib.contextmanager
 def no_descriptors_left() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with open(os.devnull) as lowest:
+    with Path(os.devnull).open() as lowest:
         limit = lowest.fileno()
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
