@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import re
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
@@ -139,6 +140,10 @@ def silent() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@pytest.mark.skipif(
+    metadata.version("flask") < "3.1",
+    reason="a stream that is broken off keeps Flask 3.0's context pushed until it is collected",
+)
 @pytest.mark.parametrize("kind", ["raises", "passes", "garbage"])
 def test_a_fault_is_counted_and_changes_no_answer(scene: Scene, kind: str, bare: dict[str, Answer]) -> None:
     faults = [fault for fault in FAULTS if fault.kind == kind]
