@@ -66,12 +66,16 @@ class Boundary:
             if not record.written_bytes:
                 # What start_response was given goes out with the first byte of a body: the server answers now.
                 record.status = None
-            pipeline.fail(record, error)
-            pipeline.finish(record)
+            pipeline.break_off(record, error)
             raise
         finally:
-            pipeline.detach(record)
-            current_record.reset(token)
+            try:
+                pipeline.detach(record)
+            except BaseException as error:
+                pipeline.break_off(record, error)
+                raise
+            finally:
+                current_record.reset(token)
         return ObservedBody(body, record)
 
     def warn_of_hidden_view(self) -> None:
@@ -212,12 +216,16 @@ class ObservedBody:
         except BaseException as error:
             if not (self._sent_bytes or record.written_bytes):
                 record.status = None
-            pipeline.fail(record, error)
-            self._end()
+            try:
+                pipeline.fail(record, error)
+            finally:
+                self._end()
             raise
         finally:
-            pipeline.detach(record)
-            current_record.reset(token)
+            try:
+                pipeline.detach(record)
+            finally:
+                current_record.reset(token)
 
     def _next_chunk(self) -> bytes:
         if self._iterator is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 __all__ = ["Guard"]
 
@@ -23,7 +23,7 @@ class Guard:
     """Runs what belongs to one sink and keeps its errors from everybody else. Safe to use from several threads.
 
     ``BaseException`` that is no ``Exception`` (SystemExit, KeyboardInterrupt, gevent's Timeout) passes: it is meant
-    for the app or the server, not for us.
+    for the app or the server, not for us. Whoever else was to be told is told before it does.
     """
 
     def __init__(self) -> None:
@@ -31,13 +31,17 @@ class Guard:
         """Counts one failure, by sink and stage; None while no metrics are kept."""
         self._last_told: dict[tuple[str, str], float] = {}
 
-    def each(self, stage: str, calls: Iterable[tuple[str, Callable[..., object]]], *arguments: Any) -> None:
+    def each(self, stage: str, calls: Sequence[tuple[str, Callable[..., object]]], *arguments: Any) -> None:
         """Call ``(sink name, callable)`` after each other; the failure of one does not stop the next."""
         for name, call in calls:
             try:
                 call(*arguments)
             except Exception as error:  # noqa: BLE001 - the one place that may
                 self.failed(name, stage, error)
+            except BaseException:
+                # A timeout that strikes in one sink must not leave the request in flight in the next.
+                self.each(stage, calls[calls.index((name, call)) + 1 :], *arguments)
+                raise
 
     def call(self, sink: str, stage: str, function: Callable[..., Any], *arguments: Any, default: Any = None) -> Any:
         """Return what ``function`` returns, or ``default`` where it raised."""

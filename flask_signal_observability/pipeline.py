@@ -112,12 +112,16 @@ class Pipeline:
         excluded_path = self._exclusion.path
         if excluded_path is not None and excluded_path(identity.path_of(environ)):
             record.excluded, record.observed_app = True, None
-        elif parent is not None and parent.environ is environ:
+            return record
+        if parent is not None and parent.environ is environ:
             record.request_id = parent.request_id  # one request, handed on by a dispatcher
-            self.guard.each("open", self._open, record)
         else:
             record.request_id = identity.request_id_from(environ, self._request_id_key)
+        try:
             self.guard.each("open", self._open, record)
+        except BaseException as error:
+            self.break_off(record, error)
+            raise
         return record
 
     def _canonical(self, sent: str) -> str:
@@ -174,6 +178,13 @@ class Pipeline:
         if record.duration_ns is None:
             record.end(time.perf_counter_ns())
             self._finish_all(record)
+
+    def break_off(self, record: RequestRecord, error: BaseException) -> None:
+        """End a request that ``error`` escapes from, even if telling of it is broken off as well."""
+        try:
+            self.fail(record, error)
+        finally:
+            self.finish(record)
 
     def drop(self, record: RequestRecord) -> None:
         """End the request of a body that was thrown away unread; the sinks are told at the next request or scrape."""

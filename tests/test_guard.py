@@ -27,6 +27,14 @@ def test_what_is_no_exception_passes() -> None:
         guard.call("a", "finish", fail, KeyboardInterrupt())
 
 
+def test_what_passes_does_so_when_all_others_were_told() -> None:
+    guard, reached = Guard(), []
+    calls = [("a", reached.append), ("b", lambda _: fail(SystemExit())), ("c", reached.append)]
+    with pytest.raises(SystemExit):
+        guard.each("finish", calls, "record")
+    assert reached == ["record", "record"]
+
+
 def test_a_call_gives_its_result_or_the_default() -> None:
     guard = Guard()
     assert guard.call("a", "user", lambda: "alice") == "alice"

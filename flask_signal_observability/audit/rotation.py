@@ -119,7 +119,7 @@ class Rotation:
             with suppress(FileExistsError):
                 os.close(os.open(self._lock_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
                 if status.st_size:
-                    os.utime(self._lock_path, (status.st_mtime, status.st_mtime))
+                    os.utime(self._lock_path, (status.st_mtime, status.st_mtime), follow_symlinks=False)
 
     def _rotate(self, file: Descriptor) -> bool:
         with self._alone(self._lock_path) as is_alone:
@@ -130,7 +130,7 @@ class Rotation:
             if not self._is_due(file):
                 return False
             self._path.rename(self._free_name())
-            os.utime(self._lock_path)
+            os.utime(self._lock_path, follow_symlinks=False)
         self.pack_in_background()
         return True
 
@@ -151,11 +151,11 @@ class Rotation:
         if self._seconds is None:
             return False
         self._begin(file)
-        begun = self._lock_path.stat().st_mtime
+        begun = self._lock_path.lstat().st_mtime
         if begun // self._seconds >= time.time() // self._seconds:
             return False
         if size == 0:
-            os.utime(self._lock_path)
+            os.utime(self._lock_path, follow_symlinks=False)
             return False
         return True
 
