@@ -38,8 +38,8 @@ from tests.stress.soaking.collector import FlappingCollector  # noqa: E402
 from tests.stress.soaking.findings import find  # noqa: E402
 from tests.stress.soaking.server import Server  # noqa: E402
 from tests.stress.soaking.server import Vitals  # noqa: E402
-from tests.stress.soaking.traffic import Clients  # noqa: E402
 from tests.stress.soaking.traffic import CLIENTS  # noqa: E402
+from tests.stress.soaking.traffic import Clients  # noqa: E402
 from tests.stress.soaking.traffic import get  # noqa: E402
 from tests.stress.workers import DURATION  # noqa: E402
 from tests.stress.workers import total  # noqa: E402
