@@ -99,7 +99,10 @@ def make_app() -> Flask:
 
     @app.get("/aside/<who>")
     def aside(who: str) -> str:
-        thread = threading.Thread(target=carry_context(lambda: annotate(who=who)))
+        def tell() -> None:
+            annotate(who=who)
+
+        thread = threading.Thread(target=carry_context(tell))
         thread.start()
         thread.join()
         return who

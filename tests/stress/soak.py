@@ -244,7 +244,7 @@ def slope_kib(readings: list[Reading]) -> float:
     resident = [reading.vitals.resident_bytes / 1024 for reading in readings]
     if len({*served}) < 2:
         return 0.0
-    return statistics.linear_regression(served, resident).slope * 10_000
+    return float(statistics.linear_regression(served, resident).slope) * 10_000
 
 
 def account(soak: Soak, number: int, minutes: float) -> tuple[Row, list[str], Counter[str]]:
