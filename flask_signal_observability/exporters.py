@@ -40,9 +40,9 @@ _once_a_minute = _OnceAMinute()
 
 
 def once_a_minute(exporter: Any) -> Any:
-    """Return an exporter of ours, whose own module logs each attempt and each batch, and now once a minute."""
+    """Return an exporter of ours; its modules, those of the SDK too, log each attempt and each batch: once a minute now."""
     for kind in type(exporter).__mro__:
-        if kind.__module__.startswith("opentelemetry.exporter."):
+        if kind.__module__.startswith("opentelemetry."):
             logging.getLogger(kind.__module__).addFilter(_once_a_minute)
     return exporter
 

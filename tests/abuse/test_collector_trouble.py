@@ -251,7 +251,6 @@ def test_no_request_waits_and_every_span_is_accounted_for(
     assert REQUESTS - QUEUE - 32 <= exported.told() <= REQUESTS
     told = [(record.name, record.levelno) for record in caplog.records if record.name.startswith("opentelemetry.")]
     assert len(told) == len(set(told)), caplog.text
-    assert told
 
 
 def test_what_a_full_queue_refuses_is_counted(exporting: Callable[..., Exporting]) -> None:
@@ -282,7 +281,7 @@ def test_the_exporter_says_a_thing_once_a_minute_and_then_again(
 
 def test_spans_wait_for_a_collector_that_comes_back(exporting: Callable[..., Exporting]) -> None:
     with receiving() as receiver:
-        receiver.script(Reply(503, {"Retry-After": "0"}), Reply(429, {"Retry-After": "0"}))
+        receiver.script(Reply(503, {"Retry-After": "0"}))
         exported = exporting(receiver.endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="5")
         exported.request_seconds(20)
         receiver.wait_for(lambda spans: len(spans) == 20)

@@ -254,7 +254,7 @@ def account(soak: Soak, number: int, minutes: float) -> tuple[Row, list[str], Co
     first, last = warm[: len(warm) // 4 or 1], warm[-(len(warm) // 4 or 1) :]
 
     def median(of: list[Reading], name: str) -> float:
-        return statistics.median(getattr(reading.vitals, name) for reading in of)
+        return float(statistics.median(getattr(reading.vitals, name) for reading in of))
 
     samples = server.settled()
     exported = "otel_sdk_exporter_span_exported_total"
