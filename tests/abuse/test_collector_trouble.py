@@ -256,7 +256,7 @@ def test_no_request_waits_and_every_span_is_accounted_for(
 def test_what_a_full_queue_refuses_is_counted(exporting: Callable[..., Exporting]) -> None:
     in_hand = threading.Event()
     with listening(lambda connection: in_hand.set()) as endpoint:
-        exported = exporting(endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="5", OTEL_BSP_MAX_EXPORT_BATCH_SIZE=str(QUEUE))
+        exported = exporting(endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="30", OTEL_BSP_MAX_EXPORT_BATCH_SIZE=str(QUEUE))
         exported.request_seconds(1)
         assert in_hand.wait(5)
         exported.request_seconds(QUEUE + 10)
