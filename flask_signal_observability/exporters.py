@@ -40,7 +40,7 @@ _once_a_minute = _OnceAMinute()
 
 
 def once_a_minute(exporter: Any) -> Any:
-    """Return an exporter of ours, after its loggers, the SDK's too, were told not to log each attempt and each batch."""
+    """Return an exporter of ours, whose loggers, the SDK's too, no longer tell of each attempt and each batch."""
     for kind in type(exporter).__mro__:
         if kind.__module__.startswith("opentelemetry."):
             logging.getLogger(kind.__module__).addFilter(_once_a_minute)
