@@ -7,13 +7,44 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from importlib.metadata import entry_points
 from typing import Any
 from typing import NamedTuple
 
-__all__ = ["METRICS", "TRACES", "Signal", "sdk_is_disabled"]
+__all__ = ["METRICS", "TRACES", "Signal", "once_a_minute", "sdk_is_disabled"]
 
 logger = logging.getLogger("flask_signal_observability")
+
+LOG_INTERVAL_SECONDS = 60.0
+"""An exporter that is in trouble for long says so once in this time; what it gives up is counted."""
+
+
+class _OnceAMinute(logging.Filter):
+    """Lets a logger say one thing of each level in a minute; two threads may both be let through at its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_told: dict[tuple[str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        place = record.name, record.levelno
+        if now - self._last_told.get(place, -LOG_INTERVAL_SECONDS) < LOG_INTERVAL_SECONDS:
+            return False
+        self._last_told[place] = now
+        return True
+
+
+_once_a_minute = _OnceAMinute()
+
+
+def once_a_minute(exporter: Any) -> Any:
+    """Return an exporter of ours, whose loggers, the SDK's too, no longer tell of each attempt and each batch."""
+    for kind in type(exporter).__mro__:
+        if kind.__module__.startswith("opentelemetry."):
+            logging.getLogger(kind.__module__).addFilter(_once_a_minute)
+    return exporter
 
 
 def sdk_is_disabled() -> bool:
@@ -49,7 +80,7 @@ class Signal(NamedTuple):
             name = "otlp_proto_grpc" if self._otlp("PROTOCOL") == "grpc" else "otlp_proto_http"
         for entry_point in entry_points(group=self.group, name=name):
             try:
-                return entry_point.load()()
+                return once_a_minute(entry_point.load()())
             except (ImportError, AttributeError, ValueError, RuntimeError, TypeError) as error:
                 logger.warning("the %s %r cannot be used, so it gets no %s: %s", self.noun, name, self.what, error)
                 return None

@@ -159,8 +159,9 @@ class Observability(Watching):
         if config.tracing:
             if provider is None:
                 exported = None if metrics is None else metrics.exported
+                queue_full = None if metrics is None else partial(metrics.dropped, TracingSink.name, "queue", 1)
                 provider = providers.tracer_provider(
-                    config.service_name or app.name, exported, config.flush_timeout_seconds
+                    config.service_name or app.name, exported, config.flush_timeout_seconds, queue_full=queue_full
                 )
             # First, so that the others know the trace id.
             sinks.append(tracing_sink(config)(config, provider, guard, redaction, __version__))

@@ -98,6 +98,10 @@ class AppendFile(FollowedFile):
 
     A record that the disk took only in part is closed off: the next one starts on a line of its own, at the price of a
     blank line where two writers close off the same tear. POSIX ``O_APPEND`` writes do not interleave.
+
+    That needs no lock, with the GIL or without it: the kernel keeps records apart, and the attribute that threads share
+    holds a descriptor whose last reference closes it. What two threads may miscount is how many records went to a file
+    that somebody has deleted, which is an upper bound as it is.
     """
 
     def write(self, data: bytes) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from datetime import datetime
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 from typing import TYPE_CHECKING
@@ -25,7 +26,9 @@ from opentelemetry.trace import NonRecordingSpan
 from opentelemetry.trace import SpanContext
 
 from .errors import ConfigurationError
+from .exporters import once_a_minute
 from .exporters import sdk_is_disabled
+from .queue_room import QueueRoom
 from .shutdown import BoundedShutdown
 from .shutdown import within
 from .tracebacks import traceback_text
@@ -105,7 +108,7 @@ def _make_exporter() -> Any:
     name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
     for entry_point in entry_points(group=EXPORTER_GROUP, name=name):
         try:
-            return entry_point.load()()
+            return once_a_minute(entry_point.load()())
         except (ImportError, AttributeError, ValueError, RuntimeError, TypeError) as error:
             logger.warning("the log exporter %r cannot be used: %s; %s", name, error, INSTEAD)
             return None
@@ -233,42 +236,25 @@ class _Queue:
 
     def __init__(self, exporter: Any, size: int, dropped: Dropped | None) -> None:
         self._exporter = exporter
-        self._size = size
         self._dropped = dropped or _nobody
+        room = QueueRoom(size, partial(self._dropped, "queue", 1))
+        self.has_room = room.take
+        self._leave = room.leave
         self.is_closed = False
         self._here = threading.local()
         self._exporter_process_id = os.getpid()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._waiting = 0
-        self._lock = threading.Lock()
-        # Last: who finds it set finds a lock that no thread of the parent's holds.
-        self._process_id = os.getpid()
 
     @property
     def is_exporting(self) -> bool:
         """Whether this thread is exporting now."""
         return bool(getattr(self._here, "is_exporting", False))
 
-    def has_room(self) -> bool:
-        """Take a place in the queue for a record; False, and counted, where there is none."""
-        if self._process_id != os.getpid():
-            self._begin()
-        with self._lock:
-            has_room = self._waiting < self._size
-            self._waiting += has_room
-        if not has_room:
-            self._dropped("queue", 1)
-        return has_room
-
     def export(self, batch: Sequence[Any]) -> Any:
         """Export; what is not taken is counted."""
         if self._exporter_process_id != os.getpid():
             self._exporter_process_id = os.getpid()
             self._exporter = _make_exporter() or self._exporter
-        with self._lock:
-            self._waiting -= len(batch)
+        self._leave(len(batch))
         self._here.is_exporting = True
         result = None
         try:

@@ -68,6 +68,7 @@ class Pipeline:
         self._request_id_key = "HTTP_" + config.request_id_header.upper().replace("-", "_")
         self._known_methods = _known_methods()
         self._exclusion = Exclusion(config.exclude)
+        # Filled and emptied by any thread without a lock: each of the two is one step, with the GIL or without.
         self._dropped: deque[RequestRecord] = deque()
         self.wire(sinks)
 

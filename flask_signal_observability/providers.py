@@ -28,6 +28,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from .catalogue import OTHER
 from .errors import ConfigurationError
 from .exporters import TRACES
+from .queue_room import QueueRoom
 from .record import error_type_of
 from .shutdown import BoundedShutdown
 from .shutdown import within
@@ -46,6 +47,7 @@ __all__ = [
     "KernelIdGenerator",
     "LocalTracerProvider",
     "ProcessExporter",
+    "SpanQueue",
     "deliver",
     "exports",
     "flush",
@@ -54,10 +56,20 @@ __all__ = [
 
 logger = logging.getLogger("flask_signal_observability")
 
+QUEUE_VARIABLE = "OTEL_BSP_MAX_QUEUE_SIZE"
+DEFAULT_QUEUE_SIZE = 2048
+"""The specification's, as the SDK's."""
+
 NOT_DELIVERED = "the last spans of this process could not be delivered within %s s; is the collector there?"
 
 
-def tracer_provider(service_name: str, exported: Exported | None, flush_timeout_seconds: float) -> trace.TracerProvider:
+def tracer_provider(
+    service_name: str,
+    exported: Exported | None,
+    flush_timeout_seconds: float,
+    *,
+    queue_full: Callable[[], None] | None = None,
+) -> trace.TracerProvider:
     """Return the global TracerProvider; install one where nobody has.
 
     With no exporter and no endpoint named in the environment the installed one exports nothing and connects nowhere,
@@ -69,6 +81,7 @@ def tracer_provider(service_name: str, exported: Exported | None, flush_timeout_
             with, empty where they were delivered.
         flush_timeout_seconds: how long the installed one waits for its last spans to be delivered when it is shut down,
             which it is at the end of the process.
+        queue_full: called, where ``exported`` is, for each span that the queue has no room for, on its own thread.
 
     Raises:
         ConfigurationError: one of the variables has a value that the SDK refuses.
@@ -77,14 +90,16 @@ def tracer_provider(service_name: str, exported: Exported | None, flush_timeout_
     if not isinstance(current, trace.ProxyTracerProvider):
         return current
     try:
-        trace.set_tracer_provider(_provider_of_environment(service_name, exported, flush_timeout_seconds))
+        trace.set_tracer_provider(
+            _provider_of_environment(service_name, exported, flush_timeout_seconds, queue_full or _nobody)
+        )
     except ValueError as error:
         raise ConfigurationError(f"the OTEL_* environment variables cannot be used: {error}; mend that one") from error
     return trace.get_tracer_provider()
 
 
 def _provider_of_environment(
-    service_name: str, exported: Exported | None, flush_timeout_seconds: float
+    service_name: str, exported: Exported | None, flush_timeout_seconds: float, queue_full: Callable[[], None]
 ) -> TracerProvider:
     exporters = [(name, exporter) for name in exporter_names() if (exporter := make_exporter(name)) is not None]
     resource = Resource.create({"service.name": service_name})
@@ -93,11 +108,21 @@ def _provider_of_environment(
     provider = BoundedTracerProvider(resource, flush_timeout_seconds)
     for name, exporter in exporters:
         of_process: SpanExporter = ProcessExporter(exporter, partial(make_exporter, name))
-        if exported is not None:
-            of_process = CountingExporter(of_process, exported)
-        batched = name != "console"
-        provider.add_span_processor(BatchSpanProcessor(of_process) if batched else SimpleSpanProcessor(of_process))
+        if name == "console":
+            provider.add_span_processor(SimpleSpanProcessor(_counted(of_process, exported)))
+        elif exported is None:
+            provider.add_span_processor(BatchSpanProcessor(of_process))
+        else:
+            provider.add_span_processor(SpanQueue(of_process, exported, queue_full))
     return provider
+
+
+def _counted(exporter: SpanExporter, exported: Exported | None) -> SpanExporter:
+    return exporter if exported is None else CountingExporter(exporter, exported)
+
+
+def _nobody() -> None:
+    """Take the place of who counts."""
 
 
 def deliver(provider: trace.TracerProvider, timeout_seconds: float) -> None:
@@ -202,16 +227,44 @@ class ProcessExporter(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
+class SpanQueue(BatchSpanProcessor):
+    """The SDK's batch processor, which refuses and counts a span for which its queue has no room.
+
+    The SDK throws the oldest one away instead, tells nobody how many, and logs it again and again.
+
+    Args:
+        exporter: where the spans go.
+        exported: as in :class:`CountingExporter`.
+        queue_full: told of each span that is refused.
+    """
+
+    def __init__(self, exporter: SpanExporter, exported: Exported, queue_full: Callable[[], None]) -> None:
+        size = int(os.environ.get(QUEUE_VARIABLE) or DEFAULT_QUEUE_SIZE)
+        room = QueueRoom(size, queue_full)
+        self._take = room.take
+        super().__init__(CountingExporter(exporter, exported, room.leave), max_queue_size=size)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a span that is sampled, where there is room."""
+        context = span.context
+        if context is not None and context.trace_flags.sampled and self._take():
+            super().on_end(span)
+
+
 class CountingExporter(SpanExporter):
     """Hands spans to an exporter and tells how it went. Called on the span processor's thread."""
 
-    def __init__(self, exporter: SpanExporter, exported: Exported) -> None:
+    def __init__(
+        self, exporter: SpanExporter, exported: Exported, leaving: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._exporter = exporter
         self._exported = exported
+        self._leaving = leaving
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export; what raises counts as given up too, and goes on to the processor, which logs it."""
         error_type = OTHER
+        self._leaving(len(spans))
         try:
             result = self._exporter.export(spans)
             if result is SpanExportResult.SUCCESS:

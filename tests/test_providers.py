@@ -90,7 +90,7 @@ def test_an_endpoint_alone_means_otlp_over_http_in_batches(tmp_path: Path) -> No
             OTEL_EXPORTER_OTLP_TIMEOUT="1",
             OTEL_SERVICE_NAME="from-env",
         )
-    assert seen["processors"] == ["BatchSpanProcessor"]
+    assert seen["processors"] == ["SpanQueue"]
     assert seen["service"] == "from-env"
 
 

@@ -42,7 +42,12 @@ logger = logging.getLogger("flask_signal_observability")
 
 
 class MetricsStore(Collector):
-    """Our families in one registry, for all its apps. Safe to use from several threads, and across a fork."""
+    """Our families in one registry, for all its apps. Safe to use from several threads, and across a fork.
+
+    With the GIL or without it: whoever adds to a number holds ``lock`` from its reading to its writing, which are
+    several bytecodes. Finding a child reads one dictionary without the lock, which CPython keeps whole in both builds;
+    who finds none looks again with it.
+    """
 
     def __init__(self) -> None:
         # Entered again where the garbage collector closes a generator, which sends signals, in the middle.

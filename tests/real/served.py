@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .client import Answer
     from .programs import Program
 
-__all__ = ["Served", "serving"]
+__all__ = ["HERE", "Served", "environment_of", "serving"]
 
 HERE = Path(__file__).parent
 
@@ -89,14 +89,14 @@ def serving(
         *("--worker-class", "gthread", "--workers", str(workers), "--threads", str(threads)),
         *("--graceful-timeout", "10", *options, app),
     ]
-    environment = _environment(directory) | dict(env or {})
+    environment = environment_of(directory) | dict(env or {})
     with running(
         command, name="gunicorn", directory=directory, ready=lambda: answers(port, "/metrics"), env=environment
     ) as program:
         yield Served(port, directory, program)
 
 
-def _environment(directory: Path) -> dict[str, str]:
+def environment_of(directory: Path) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OBSERVABILITY_", "OTEL_"))}
     return inherited | {
         "OBSERVABILITY_AUDIT_PATH": str(directory / "access_audit.log"),
