@@ -79,7 +79,7 @@ def test_cpu_time_is_told_for_every_view_with_quartiles_and_what_it_adds_to_bare
 @needs_peers
 def test_every_stack_runs_and_is_compared_with_the_peers_and_with_its_own_peer() -> None:
     rows = {row["stack"]: row for row in rows_of("--views", "json", "--rounds", "1", "--requests", "5")}
-    assert len(rows) == 15
+    assert len(rows) == 16
     assert rows["peers"]["of_peers"] == 1
     assert {stack for stack, row in rows.items() if row["of_peers"] is None} == {"bare"}
     own = rows["ours-audit"]

@@ -42,6 +42,9 @@ RUN_ELSEWHERE = {
     "python examples/shop/demo.py --stack": "fetches from npm; tests/test_examples_shop.py runs it without a network",
     "gunicorn -w 4 -c python:flask_signal_observability.gunicorn app:app": "runs in tests/test_gunicorn.py",
     "OBSERVABILITY_WATCH=": "runs below, in an app",
+    "flask observability top": "runs in tests/test_readme.py, with a server",
+    "flask observability tail": "runs in tests/test_readme.py, on a log",
+    "flask --app shop observability": "runs in tests/test_readme.py, with an app",
     "docker compose ": "needs Docker; tests/test_stack.py checks what it reads",
     "kubectl ": "needs a cluster; tests/test_stack.py checks the manifests",
     "for rules in recording alerts": "needs a cluster",
@@ -50,7 +53,13 @@ RUN_ELSEWHERE = {
 """Commands by how they begin, and why they are not run by this module."""
 PROGRAMS_ELSEWHERE: dict[str, str] = {}
 """Python blocks by their first line, and why they are not run by this module."""
-NEITHER_RUN_NOR_READ = {"text": "output", "": "output", "yaml": "of Prometheus", "promql": "with names to fill in"}
+NEITHER_RUN_NOR_READ = {
+    "text": "output",
+    "": "output",
+    "yaml": "of Prometheus",
+    "promql": "with names to fill in",
+    "console": "compared by tests/test_cli_check.py",
+}
 
 
 def environment(directory: Path, **more: str) -> dict[str, str]:

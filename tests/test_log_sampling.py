@@ -134,7 +134,7 @@ def test_spans_that_go_nowhere_say_nothing_about_logs(monkeypatch: pytest.Monkey
 
     for variable in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(variable, raising=False)
-    local = providers._provider_of_environment("shop", None, 1)
+    local = providers._provider_of_environment("shop", None, 1, lambda: None)
     assert not exports(local)
     assert not exports(None)
     assert exports(observe().provider)

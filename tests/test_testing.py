@@ -51,7 +51,7 @@ def create_app(**settings):
         own.inc()
         flash("Thanks", "success")
         with trace.get_tracer("x", tracer_provider=provider).start_as_current_span("query"):
-            logging.getLogger("shop").warning("password=%s", "hunter2")
+            logging.getLogger("kit.orders").warning("password=%s", "hunter2")
         return render_template_string("paid")
 
     @app.get("/fail/<int:number>")
