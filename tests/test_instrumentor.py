@@ -18,13 +18,16 @@ import flask
 import pytest
 from flask import Flask
 from flask import Response
-from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
 from flask_signal_observability import Observability
 from flask_signal_observability.instrumentor import FlaskSignalObservabilityInstrumentor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+FlaskInstrumentor = pytest.importorskip(
+    "opentelemetry.instrumentation.flask", reason="needs the extra bench"
+).FlaskInstrumentor
 
 COMMAND = Path(sys.executable).parent / "opentelemetry-instrument"
 
