@@ -13,6 +13,8 @@ import pytest
 
 from flask_signal_observability import Config
 
+pytest.importorskip("opentelemetry.instrumentation.flask", reason="needs the extra bench")
+
 PAGE = (Path(__file__).parent.parent / "examples" / "migration" / "README.md").read_text()
 
 DRIVE = """
