@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from opentelemetry.trace import Tracer
+
 DURATION = "http_server_request_duration_seconds"
 
 
@@ -129,6 +131,23 @@ def observe(tmp_path: Path) -> Iterator[Callable[..., Observed]]:
 def observed(observe: Callable[..., Observed]) -> Observed:
     """An observed app without a view."""
     return observe()
+
+
+@pytest.fixture
+def tracer(observed: Observed) -> Tracer:
+    """The app's own."""
+    return observed.provider.get_tracer("app")
+
+
+@pytest.fixture
+def span(tracer: Tracer) -> Callable[..., None]:
+    """Makes the span ``here``, whatever it is called with."""
+
+    def make(*_: Any, **__: Any) -> None:
+        with tracer.start_as_current_span("here"):
+            pass
+
+    return make
 
 
 @pytest.fixture

@@ -29,20 +29,6 @@ Span = Callable[..., Any]
 Build = Callable[[Flask, Span], None]
 
 
-@pytest.fixture
-def tracer(observed: Observed) -> Tracer:
-    return observed.provider.get_tracer("app")
-
-
-@pytest.fixture
-def span(tracer: Tracer) -> Span:
-    def make(*_: Any, **__: Any) -> None:
-        with tracer.start_as_current_span("here"):
-            pass
-
-    return make
-
-
 def fetch(observed: Observed, path: str = "/") -> bytes:
     """Make a request as a server does: the body is read to its end and closed."""
     body = serve(observed.app, path)[2]

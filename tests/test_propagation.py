@@ -41,20 +41,6 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 10.0
 
 
-@pytest.fixture
-def tracer(observed: Observed) -> Tracer:
-    return observed.provider.get_tracer("app")
-
-
-@pytest.fixture
-def span(tracer: Tracer) -> Span:
-    def make(*_: Any, **__: Any) -> None:
-        with tracer.start_as_current_span("here"):
-            pass
-
-    return make
-
-
 def in_a_thread(work: Callable[[], Any]) -> None:
     thread = threading.Thread(target=work)
     thread.start()

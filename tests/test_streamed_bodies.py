@@ -38,11 +38,6 @@ KEPT_BYTES = 32 * 1024
 """Less than a byte a chunk: what the interpreter keeps for itself, whatever the number of chunks."""
 
 
-@pytest.fixture
-def tracer(observed: Observed) -> Tracer:
-    return observed.provider.get_tracer("app")
-
-
 def plain_events() -> Iterator[str]:
     while True:
         yield "data: tick\n\n"

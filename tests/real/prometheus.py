@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Prometheus", "Sample", "check_metrics", "scraping"]
+__all__ = ["Prometheus", "Sample", "check_metrics", "prometheus_on", "scraping"]
 
 REMEDY = "install Prometheus (Debian: apt-get install prometheus)"
 CONFIGURATION = """\
@@ -74,19 +74,25 @@ class Prometheus:
 @contextlib.contextmanager
 def scraping(target_port: int, directory: Path) -> Iterator[Prometheus]:
     """Run a Prometheus, with exemplars kept, on a free loopback port."""
-    program = executable("prometheus", remedy=REMEDY)
-    configuration = directory / "prometheus.yml"
-    configuration.write_text(CONFIGURATION.format(port=target_port))
     port = free_port()
+    with prometheus_on(port, CONFIGURATION.format(port=target_port), directory):
+        yield Prometheus(port)
+
+
+@contextlib.contextmanager
+def prometheus_on(port: int, configuration: str, directory: Path) -> Iterator[None]:
+    """Run a Prometheus with this configuration, and exemplars kept, in ``directory``."""
+    program = executable("prometheus", remedy=REMEDY)
+    (directory / "prometheus.yml").write_text(configuration)
     command: list[str | Path] = [
         program,
-        f"--config.file={configuration}",
+        f"--config.file={directory / 'prometheus.yml'}",
         f"--storage.tsdb.path={directory / 'prometheus-data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--enable-feature=exemplar-storage",
     ]
     with running(command, name="prometheus", directory=directory, ready=lambda: answers(port, "/-/ready")):
-        yield Prometheus(port)
+        yield
 
 
 def check_metrics(exposition: bytes) -> str:

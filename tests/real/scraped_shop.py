@@ -20,10 +20,9 @@ from .client import send
 from .dashboard_queries import rules_for_a_young_shop
 from .otlp_receiver import receiving
 from .programs import eventually
-from .programs import executable
 from .programs import free_port
 from .programs import running
-from .prometheus import REMEDY
+from .prometheus import prometheus_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,11 +94,10 @@ class ScrapedShop:
 @contextlib.contextmanager
 def scraped_shop(directory: Path) -> Iterator[ScrapedShop]:
     """Serve, scrape, visit, and yield once everything has been scraped and recorded."""
-    program = executable("prometheus", remedy=REMEDY)
     with receiving() as receiver, contextlib.ExitStack() as stack:
         well = stack.enter_context(_serving(directory / "well", {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}))
         ailing = stack.enter_context(_serving(directory / "ailing", _failing_parts(directory), workers=1))
-        port = stack.enter_context(_prometheus(program, directory, (well, ailing)))
+        port = stack.enter_context(_prometheus(directory, (well, ailing)))
         shop = ScrapedShop(port, 0.0)
         eventually(lambda: len(_now(shop, "up == 1")) == 3, timeout=20, what="everything to be scraped")
         _visit((well, ailing))
@@ -142,22 +140,13 @@ def _serving(directory: Path, settings: Mapping[str, str], *, workers: int = 2) 
 
 
 @contextlib.contextmanager
-def _prometheus(program: Path, directory: Path, targets: tuple[int, ...]) -> Iterator[int]:
+def _prometheus(directory: Path, targets: tuple[int, ...]) -> Iterator[int]:
     (directory / "rules").mkdir()
     for rules in ("recording.yaml", "alerts.yaml"):
         (directory / "rules" / rules).write_text(rules_for_a_young_shop(rules))
     addresses = [f"127.0.0.1:{target}" for target in targets]
-    configuration = directory / "prometheus.yml"
     port = free_port()
-    configuration.write_text(CONFIGURATION.format(targets=json.dumps(addresses), port=port))
-    command: list[str | Path] = [
-        program,
-        f"--config.file={configuration}",
-        f"--storage.tsdb.path={directory / 'prometheus-data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--enable-feature=exemplar-storage",
-    ]
-    with running(command, name="prometheus", directory=directory, ready=lambda: answers(port, "/-/ready")):
+    with prometheus_on(port, CONFIGURATION.format(targets=json.dumps(addresses), port=port), directory):
         yield port
 
 
