@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from flask_signal_observability.guard import Guard
 from flask_signal_observability.sinks.request_span import RequestSpan
-from flask_signal_observability.sinks.server_span import make_starter
+from flask_signal_observability.sinks.server_span.starter import make_starter
 
 
 def test_a_request_that_ends_while_another_thread_starts_its_span_leaves_none_that_is_recording():

@@ -35,10 +35,10 @@ from opentelemetry.trace import StatusCode
 from opentelemetry.trace import TraceFlags
 from opentelemetry.trace import TraceState
 
-from flask_signal_observability.sinks import server_span
-from flask_signal_observability.sinks.server_span import make_starter
-from flask_signal_observability.sinks.server_span import NEEDED
-from flask_signal_observability.sinks.server_span import ServerSpan
+from flask_signal_observability.sinks.server_span import starter as span_starter
+from flask_signal_observability.sinks.server_span.span import ServerSpan
+from flask_signal_observability.sinks.server_span.starter import make_starter
+from flask_signal_observability.sinks.server_span.starter import NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -569,7 +569,7 @@ def test_a_request_has_the_same_attributes_whether_its_tracer_has_all_that_is_ne
         return trace.get_current_span().start()  # type: ignore[attr-defined, no-any-return]
 
     fast = attributes_of_a_request(ServerSpan)
-    monkeypatch.setattr(server_span, "NEEDED", (*NEEDED, "_not_there"))
+    monkeypatch.setattr(span_starter, "NEEDED", (*NEEDED, "_not_there"))
     assert attributes_of_a_request(sdk._Span) == fast
     assert fast["http.route"] == "/<name>"
     assert fast["http.response.status_code"] == 200

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..guard import Guard
     from ..record import RequestRecord
-    from .server_span import Identity
+    from .server_span.identity import Identity
 
     Begin = Callable[[RequestRecord, Context, Identity | None], trace.Span]
 

@@ -24,10 +24,10 @@ from ..redaction import mask_patterns
 from ..redaction import mask_repr
 from ..text import utf8
 from .request_span import RequestSpan
-from .server_span import make_starter
-from .server_span import PLAIN
-from .server_span import ServerSpan
-from .server_span import UNSET
+from .server_span.span import PLAIN
+from .server_span.span import ServerSpan
+from .server_span.span import UNSET
+from .server_span.starter import make_starter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..record import Outputs
     from ..record import RequestRecord
     from ..redaction import Redaction
-    from .server_span import Identity
+    from .server_span.identity import Identity
 
     Attributes = dict[str, AttributeValue]
 

@@ -1,0 +1,69 @@
+"""Whether a span may wait to be made until it ends: who would look at one that starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace import sampling
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+__all__ = ["DROPPED", "SAMPLED", "can_wait", "root_decision"]
+
+# A member of an enumeration is looked up at length (CPython 3.11).
+SAMPLED, DROPPED = sampling.Decision.RECORD_AND_SAMPLE, sampling.Decision.DROP
+
+KNOWN_SAMPLERS = (
+    (sampling.ALWAYS_ON, SAMPLED),
+    (sampling.DEFAULT_ON, SAMPLED),
+    (sampling.ALWAYS_OFF, DROPPED),
+    (sampling.DEFAULT_OFF, DROPPED),
+)
+"""Samplers whose decision on a span without a parent is known without asking."""
+
+DELEGATES = (
+    "_root",
+    "_remote_parent_sampled",
+    "_remote_parent_not_sampled",
+    "_local_parent_sampled",
+    "_local_parent_not_sampled",
+)
+"""What a ParentBased sampler asks."""
+
+QUIET_CLASSES = (sdk.SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
+"""Classes whose ``on_start`` and ``_on_ending`` do nothing."""
+
+
+def can_wait(tracer: Any, processors: Any) -> bool:
+    """Tell whether neither the tracer's sampler nor these processors would see anything of a span that starts."""
+    return (
+        type(tracer.span_processor) is sdk.SynchronousMultiSpanProcessor
+        and isinstance(processors, tuple)
+        and all(map(is_quiet, processors))
+        and needs_ids_alone(tracer.sampler)
+    )
+
+
+def root_decision(sampler: sampling.Sampler) -> sampling.Decision | None:
+    """Return what a sampler says of every span without a parent; None where it has to be asked."""
+    return next((decision for known, decision in KNOWN_SAMPLERS if known is sampler), None)
+
+
+def is_quiet(processor: sdk.SpanProcessor) -> bool:
+    """Tell whether a processor does nothing with a span before its end."""
+    kind, own = type(processor), getattr(processor, "__dict__", {})
+    if "on_start" in own or "_on_ending" in own:
+        return False
+    return any(
+        getattr(kind, "on_start", None) is quiet.on_start and getattr(kind, "_on_ending", None) is quiet._on_ending
+        for quiet in QUIET_CLASSES
+    )
+
+
+def needs_ids_alone(sampler: sampling.Sampler) -> bool:
+    """Tell whether a sampler looks at nothing but the trace id and the parent."""
+    if type(sampler) in {sampling.ParentBased, sampling.ParentBasedTraceIdRatio}:
+        delegates = [getattr(sampler, name, None) for name in DELEGATES]
+        return all(delegate is not None and needs_ids_alone(delegate) for delegate in delegates)
+    return type(sampler) in {sampling.StaticSampler, sampling.TraceIdRatioBased}
