@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
     Begin = Callable[[RequestRecord, Context, Identity | None], trace.Span]
 
-__all__ = ["RequestSpan"]
+__all__ = ["CURRENT", "NAME", "RequestSpan"]
+
+NAME = "tracing"
+"""Of the sink; under it a record's ``state`` holds the request's span, and the guard counts what fails."""
+
+CURRENT = "tracing.context"
+"""What is current while the request's code runs, in its ``state``: it holds the span, which must not hold it."""
 
 
 class RequestSpan(trace.Span):
@@ -60,7 +66,7 @@ class RequestSpan(trace.Span):
             if self.started_span is None and self._record is not None:
                 self._starting = True
                 try:
-                    begun = self._guard.call("tracing", "begin", self._begin, self._record, self._parent, self.identity)
+                    begun = self._guard.call(NAME, "begin", self._begin, self._record, self._parent, self.identity)
                     if self._record is not None:  # else the request has ended meanwhile, in another thread
                         self.started_span = INVALID_SPAN if begun is None else begun
                 finally:

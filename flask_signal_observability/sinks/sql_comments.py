@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 
-from .tracing import CURRENT
+from .request_span import CURRENT
 from .tracing import TracingSink
 
 if TYPE_CHECKING:
