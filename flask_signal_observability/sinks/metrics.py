@@ -137,7 +137,7 @@ class MetricsSink(Sink):
         if shape is None:
             self._in_flight.leave(record)  # should there be no such series
             shape = self._shapes.make(record, key)
-        active = record.state.get("metrics")
+        active = record.active
         duration_ns = record.duration_ns or 0
         duration_ns = duration_ns if duration_ns < MAX_AMOUNT else MAX_AMOUNT
         bucket = bisect_left(shape.bounds, duration_ns)

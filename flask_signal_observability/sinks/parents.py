@@ -44,7 +44,7 @@ class Parents:
         context = otel_context.get_current()
         if context:
             # A span that happens to be current here is not this request's caller: only an enclosing request is.
-            outer: RequestSpan | None = record.parent.state.get(NAME) if record.parent is not None else None
+            outer: RequestSpan | None = record.parent.span if record.parent is not None else None
             if outer is not None or trace.get_current_span(context) is not INVALID_SPAN:
                 context = trace.set_span_in_context(INVALID_SPAN if outer is None else outer, context)
         propagator = propagate.get_global_textmap()

@@ -22,13 +22,10 @@ if TYPE_CHECKING:
 
     Begin = Callable[[RequestRecord, Context, Identity | None], trace.Span]
 
-__all__ = ["CURRENT", "NAME", "RequestSpan"]
+__all__ = ["NAME", "RequestSpan"]
 
 NAME = "tracing"
-"""Of the sink; under it a record's ``state`` holds the request's span, and the guard counts what fails."""
-
-CURRENT = "tracing.context"
-"""What is current while the request's code runs, in its ``state``: it holds the span, which must not hold it."""
+"""Of the sink; under it the guard counts what fails."""
 
 
 class RequestSpan(trace.Span):

@@ -12,8 +12,6 @@ from opentelemetry.trace import StatusCode
 
 from ..record import error_type_of
 from ..text import utf8
-from .request_span import CURRENT
-from .request_span import NAME
 from .request_span import RequestSpan
 from .server_span.span import ServerSpan
 
@@ -48,7 +46,7 @@ class SpanEvents:
         if event.name == "template_rendered":
             self._render(event)
             return
-        span: RequestSpan | None = record.state.get(NAME) if record is not None else None
+        span: RequestSpan | None = record.span if record is not None else None
         if span is None or not span.is_recording():
             return
         if event.error is not None:
@@ -62,9 +60,9 @@ class SpanEvents:
 
         def add_event(event: EventRecord, record: RequestRecord | None) -> None:
             # The hot path of a watched signal.
-            waiting: RequestSpan | None = None if record is None else record.state.get(NAME)
+            waiting: RequestSpan | None = None if record is None else record.span
             span: Any
-            if waiting is not None and record is not None and otel_context.get_current() is record.state.get(CURRENT):
+            if waiting is not None and record is not None and otel_context.get_current() is record.context:
                 span = waiting  # found without a look at what is current
             else:
                 span = trace.get_current_span()

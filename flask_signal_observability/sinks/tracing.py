@@ -12,7 +12,6 @@ from ..providers import deliver
 from ..providers import flush
 from ..record import Sink
 from .parents import Parents
-from .request_span import CURRENT
 from .request_span import NAME
 from .request_span import RequestSpan
 from .server_span.span import UNSET
@@ -71,32 +70,32 @@ class TracingSink(Sink):
         if identity is not None:
             ids = identity.ids
             record.trace_id, record.span_id, record.sampled = ids[:32], ids[32:], identity.is_sampled
-        span = record.state[NAME] = RequestSpan(self.begin, self._guard, record, parent, identity)
-        record.state[CURRENT] = trace.set_span_in_context(span, parent)
+        span = record.span = RequestSpan(self.begin, self._guard, record, parent, identity)
+        record.context = trace.set_span_in_context(span, parent)
 
     def attach(self, record: RequestRecord) -> None:
         """Make the request's context current; for an excluded request that is its caller's."""
-        span: RequestSpan | None = record.state.get(NAME)
+        span: RequestSpan | None = record.span
         if span is None and record.excluded:
             parent = self._parents.of(record)
-            span = record.state[NAME] = RequestSpan(self.begin, self._guard, record, parent, None)
+            span = record.span = RequestSpan(self.begin, self._guard, record, parent, None)
             span.abandon()
-            record.state[CURRENT] = parent
+            record.context = parent
         if span is not None:
-            span.token = otel_context.attach(record.state[CURRENT])
+            span.token = otel_context.attach(record.context)
 
     def detach(self, record: RequestRecord) -> None:
         """Give back the context of before; what the request had current goes on with its next chunk."""
-        span: RequestSpan | None = record.state.get(NAME)
+        span: RequestSpan | None = record.span
         if span is not None and span.token is not None:
             if record.duration_ns is None:
-                record.state[CURRENT] = otel_context.get_current()
+                record.context = otel_context.get_current()
             token, span.token = span.token, None
             otel_context.detach(token)
 
     def start(self, record: RequestRecord) -> None:
         """Start the span with its final name and route, or bring one up to date that was needed earlier."""
-        span: RequestSpan | None = record.state.get(NAME)
+        span: RequestSpan | None = record.span
         if span is None:
             return
         early = span.started_span
@@ -122,7 +121,7 @@ class TracingSink(Sink):
 
     def finish(self, record: RequestRecord) -> None:
         """End the span; one that nobody needed before is made here, in one piece."""
-        waiting: RequestSpan | None = record.state.get(NAME)
+        waiting: RequestSpan | None = record.span
         if waiting is None:
             return
         span = waiting.started_span
@@ -164,7 +163,7 @@ class TracingSink(Sink):
         A span that was needed before the request turned out to be excluded has children already: it is ended, so that
         they are not orphaned.
         """
-        span: RequestSpan | None = record.state.get(NAME)
+        span: RequestSpan | None = record.span
         if span is not None:
             span.abandon()
             record.trace_id = record.span_id = None
