@@ -61,6 +61,19 @@ class Guard:
 
         return tell
 
+    def around(self, sink: str, stage: str, function: Callable[..., Any]) -> Callable[[Any, Any, Any], Any]:
+        """Return what does as :meth:`call` does, for this function of three arguments; None where it raises."""
+
+        def call(first: Any, second: Any, third: Any) -> Any:
+            # The hot path: three of these run in every request.
+            try:
+                return function(first, second, third)
+            except Exception as error:  # noqa: BLE001
+                self.failed(sink, stage, error)
+                return None
+
+        return call
+
     def call(self, sink: str, stage: str, function: Callable[..., Any], *arguments: Any, default: Any = None) -> Any:
         """Return what ``function`` returns, or ``default`` where it raised."""
         try:

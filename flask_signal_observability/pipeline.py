@@ -203,10 +203,11 @@ class Pipeline:
             return
         if not record.started:
             self.guard.call("identity", "describe", record.describe)
+        status = record.status
         if record.errors:
             record.error_type = error_type_of(record.errors[0])
-        elif record.status is not None and record.status >= SERVER_ERROR:
-            record.error_type = str(record.status)
+        elif status is not None and status >= SERVER_ERROR:
+            record.error_type = str(status)
         if record.renders:
             self.end_renders(record, None)
         self._finish(record)

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
-    from ..guard import Guard
     from ..record import RequestRecord
     from .server_span.identity import Identity
 
-    Begin = Callable[[RequestRecord, Context, Identity | None], trace.Span]
+    Begin = Callable[[RequestRecord, Context, Identity | None], trace.Span | None]
 
 __all__ = ["NAME", "RequestSpan"]
 
@@ -35,16 +34,23 @@ class RequestSpan(trace.Span):
     ``http.route`` wherever nothing asked earlier. With an identity, a child is no such use: it needs the ids alone.
     """
 
-    def __init__(
-        self, begin: Begin, guard: Guard, record: RequestRecord, parent: Context, identity: Identity | None
-    ) -> None:
+    # On the class, since most requests change none of them.
+    _starting = False
+    _has_children = False
+    _ended_span: Any = None
+
+    def __init__(self, begin: Begin, record: RequestRecord, parent: Context, identity: Identity | None) -> None:
+        """Stand for the span of a request.
+
+        Args:
+            begin: Starts it; returns None where that fails, and does not raise.
+            record: The request's.
+            parent: Where the span's parent is.
+            identity: What is settled of the span, where anything is.
+        """
         self._begin = begin
-        self._guard = guard
         self._record: RequestRecord | None = record
         self._parent = parent
-        self._starting = False
-        self._has_children = False
-        self._ended_span: Any = None
         self.identity = identity
         """What is settled of the span before it is started, where anything is."""
         self.started_span: trace.Span | None = None
@@ -63,7 +69,7 @@ class RequestSpan(trace.Span):
             if self.started_span is None and self._record is not None:
                 self._starting = True
                 try:
-                    begun = self._guard.call(NAME, "begin", self._begin, self._record, self._parent, self.identity)
+                    begun = self._begin(self._record, self._parent, self.identity)
                     if self._record is not None:  # else the request has ended meanwhile, in another thread
                         self.started_span = INVALID_SPAN if begun is None else begun
                 finally:

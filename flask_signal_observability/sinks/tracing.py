@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN
 
 from ..catalogue import SCHEMA_URL
 from ..providers import deliver
@@ -25,7 +28,6 @@ from .span_events import SpanEvents
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
     from ..config import Config
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TracingSink"]
 
+(SPAN_KEY,) = trace.set_span_in_context(INVALID_SPAN, Context())
+"""Under which a context holds the span that is current."""
+
 
 class TracingSink(Sink):
     """Starts the server span at request_started, backdated to the boundary's clock, or as soon as it is needed."""
@@ -49,7 +54,7 @@ class TracingSink(Sink):
     def __init__(
         self, config: Config, provider: trace.TracerProvider, guard: Guard, redaction: Redaction, version: str
     ) -> None:
-        self._guard = guard
+        self._begin = partial(guard.call, NAME, "begin", self.begin)
         self._flush_timeout_seconds = config.flush_timeout_seconds
         self._captures_response_headers = bool(config.capture_response_headers)
         self.provider = provider
@@ -70,15 +75,15 @@ class TracingSink(Sink):
         if identity is not None:
             ids = identity.ids
             record.trace_id, record.span_id, record.sampled = ids[:32], ids[32:], identity.is_sampled
-        span = record.span = RequestSpan(self.begin, self._guard, record, parent, identity)
-        record.context = trace.set_span_in_context(span, parent)
+        span = record.span = RequestSpan(self._begin, record, parent, identity)
+        record.context = Context({**parent, SPAN_KEY: span}) if parent else Context({SPAN_KEY: span})
 
     def attach(self, record: RequestRecord) -> None:
         """Make the request's context current; for an excluded request that is its caller's."""
         span: RequestSpan | None = record.span
         if span is None and record.excluded:
             parent = self._parents.of(record)
-            span = record.span = RequestSpan(self.begin, self._guard, record, parent, None)
+            span = record.span = RequestSpan(self._begin, record, parent, None)
             span.abandon()
             record.context = parent
         if span is not None:

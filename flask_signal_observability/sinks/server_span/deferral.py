@@ -9,18 +9,14 @@ from opentelemetry.sdk.trace import sampling
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-__all__ = ["DROPPED", "SAMPLED", "can_wait", "root_decision"]
+from .identity import MAX_SPAN_ID
+
+__all__ = ["DROPPED", "SAMPLED", "can_wait", "root_bound"]
 
 # A member of an enumeration is looked up at length (CPython 3.11).
 SAMPLED, DROPPED = sampling.Decision.RECORD_AND_SAMPLE, sampling.Decision.DROP
 
-KNOWN_SAMPLERS = (
-    (sampling.ALWAYS_ON, SAMPLED),
-    (sampling.DEFAULT_ON, SAMPLED),
-    (sampling.ALWAYS_OFF, DROPPED),
-    (sampling.DEFAULT_OFF, DROPPED),
-)
-"""Samplers whose decision on a span without a parent is known without asking."""
+PARENT_BASED = frozenset({sampling.ParentBased, sampling.ParentBasedTraceIdRatio})
 
 DELEGATES = (
     "_root",
@@ -45,9 +41,17 @@ def can_wait(tracer: Any, processors: Any) -> bool:
     )
 
 
-def root_decision(sampler: sampling.Sampler) -> sampling.Decision | None:
-    """Return what a sampler says of every span without a parent; None where it has to be asked."""
-    return next((decision for known, decision in KNOWN_SAMPLERS if known is sampler), None)
+def root_bound(sampler: sampling.Sampler) -> int | None:
+    """Return below which number the lower half of a trace id is when a span without a parent is sampled.
+
+    None where the sampler has to be asked, as all but the SDK's own have.
+    """
+    if type(sampler) in PARENT_BASED:
+        root: sampling.Sampler | None = getattr(sampler, "_root", None)
+        return None if root is None else root_bound(root)
+    if type(sampler) is sampling.TraceIdRatioBased and sampler.TRACE_ID_LIMIT == MAX_SPAN_ID:
+        return sampler.bound
+    return MAX_SPAN_ID + 1 if sampler is sampling.ALWAYS_ON else 0 if sampler is sampling.ALWAYS_OFF else None
 
 
 def is_quiet(processor: sdk.SpanProcessor) -> bool:
@@ -63,7 +67,7 @@ def is_quiet(processor: sdk.SpanProcessor) -> bool:
 
 def needs_ids_alone(sampler: sampling.Sampler) -> bool:
     """Tell whether a sampler looks at nothing but the trace id and the parent."""
-    if type(sampler) in {sampling.ParentBased, sampling.ParentBasedTraceIdRatio}:
+    if type(sampler) in PARENT_BASED:
         delegates = [getattr(sampler, name, None) for name in DELEGATES]
         return all(delegate is not None and needs_ids_alone(delegate) for delegate in delegates)
     return type(sampler) in {sampling.StaticSampler, sampling.TraceIdRatioBased}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import TraceState
 
-__all__ = ["FLAGS", "NO_STATE", "Identity", "context_of"]
+__all__ = ["FLAGS", "MAX_SPAN_ID", "MAX_TRACE_ID", "NO_STATE", "Identity", "context_of"]
 
 MAX_TRACE_ID, MAX_SPAN_ID = 2**128 - 1, 2**64 - 1
 NO_STATE = INVALID_SPAN_CONTEXT.trace_state
@@ -30,24 +30,48 @@ FLAGS = {
 class Identity:
     """What is settled of a span before there is one."""
 
-    __slots__ = ("context", "ids", "is_recording", "is_sampled", "parent", "record_end_metrics")
+    __slots__ = (
+        "_context",
+        "flags",
+        "ids",
+        "is_recording",
+        "is_sampled",
+        "parent",
+        "record_end_metrics",
+        "span_id",
+        "trace_id",
+        "trace_state",
+    )
 
     def __init__(
         self,
-        context: SpanContext,
+        trace_id: int,
+        span_id: int,
         parent: SpanContext | None,
-        ids: str,
         is_sampled: bool,  # noqa: FBT001 - keywords cost a request 300 instructions
         is_recording: bool,  # noqa: FBT001
+        flags: TraceFlags,
+        trace_state: TraceState | None,
         record_end_metrics: Callable[[], None],
     ) -> None:
-        self.context = context
+        self.trace_id = trace_id
+        self.span_id = span_id
         self.parent = parent
-        self.ids = ids
-        """Those of the trace and of the span, 32 and 16 hex digits."""
         self.is_sampled = is_sampled
         self.is_recording = is_recording
+        self.flags = flags
+        self.trace_state = trace_state
         self.record_end_metrics = record_end_metrics
+        self.ids = (trace_id << 64 | span_id).to_bytes(24, "big").hex()
+        """Those of the trace and of the span, 32 and 16 hex digits."""
+        self._context: SpanContext | None = None
+
+    @property
+    def context(self) -> SpanContext:
+        """As the span will have it; made when it is first asked for: mostly never, where a request is not sampled."""
+        if self._context is None:
+            self._context = context_of(self.trace_id, self.span_id, self.flags, self.trace_state)
+        return self._context
 
 
 def context_of(trace_id: int, span_id: int, flags: TraceFlags, trace_state: TraceState | None) -> SpanContext:

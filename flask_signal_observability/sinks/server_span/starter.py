@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from typing import Any
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from opentelemetry.trace import TraceFlags
 
 from .deferral import can_wait
 from .deferral import DROPPED
-from .deferral import root_decision
+from .deferral import root_bound
 from .deferral import SAMPLED
-from .identity import context_of
 from .identity import FLAGS
 from .identity import Identity
+from .identity import MAX_SPAN_ID
+from .identity import MAX_TRACE_ID
 from .identity import NO_STATE
 from .span import OwnAttributes
 from .span import PLAIN
@@ -126,7 +129,8 @@ class SdkStarter(Starter):
         self._sampler: Any = None
         self._processors: Any = None
         self._can_wait = False
-        self._root_decision: Any = None
+        self._root_bound: int | None = None
+        self._random_ids: Any = None
 
     def identify(self, parent_context: Context) -> Identity | None:
         """Return the identity of a span that need not start before it ends; None where it must be started."""
@@ -137,7 +141,17 @@ class SdkStarter(Starter):
             self._look_again(processors)
         if not self._can_wait or not tracer._is_enabled():
             return None
-        return self._identity(parent_context, "", None)[0]
+        bound = self._root_bound
+        if bound is None or parent_context or tracer.id_generator is not self._random_ids:
+            return self._identity(parent_context, "", None)[0]
+        # What RandomIdGenerator and the sampler do, in one step: the same numbers of a generator that was seeded.
+        bits = random.getrandbits(192)
+        trace_id, span_id = bits & MAX_TRACE_ID, bits >> 128
+        if not (trace_id and span_id):
+            return self._identity(parent_context, "", None)[0]
+        sampled = trace_id & MAX_SPAN_ID < bound
+        record_end_metrics = tracer._tracer_metrics.start_span(None, SAMPLED if sampled else DROPPED)
+        return Identity(trace_id, span_id, None, sampled, sampled, FLAGS[sampled, True], None, record_end_metrics)
 
     def _identity(self, parent_context: Context, name: str, attributes: Any) -> tuple[Identity, Any]:
         """Return the identity, and the attributes that the sampler leaves."""
@@ -146,27 +160,23 @@ class SdkStarter(Starter):
         # Mostly there is nothing in the context, and so no parent.
         parent = trace.get_current_span(parent_context).get_span_context() if parent_context else None
         if parent is None or not parent.is_valid:
-            parent, trace_id, random = None, ids.generate_trace_id(), bool(ids.is_trace_id_random())
+            parent, trace_id, is_random = None, ids.generate_trace_id(), bool(ids.is_trace_id_random())
         else:
-            trace_id, random = parent.trace_id, parent.trace_flags.random_trace_id
-        sampler = tracer.sampler
-        trace_state = None
-        if parent is None and sampler is self._sampler and self._root_decision is not None:
-            decision = self._root_decision
-        else:
-            result = sampler.should_sample(parent_context, trace_id, name, SERVER, attributes, ())
-            decision, attributes, trace_state = result.decision, result.attributes, result.trace_state
+            trace_id, is_random = parent.trace_id, parent.trace_flags.random_trace_id
+        result = tracer.sampler.should_sample(parent_context, trace_id, name, SERVER, attributes, ())
+        decision = result.decision
         sampled = decision is SAMPLED
-        span_id = ids.generate_span_id()
         identity = Identity(
-            context_of(trace_id, span_id, FLAGS[sampled, random], trace_state),
+            trace_id,
+            ids.generate_span_id(),
             parent,
-            (trace_id << 64 | span_id).to_bytes(24, "big").hex(),
             sampled,
             decision is not DROPPED,
+            FLAGS[sampled, is_random],
+            result.trace_state,
             tracer._tracer_metrics.start_span(parent, decision),
         )
-        return identity, attributes
+        return identity, result.attributes
 
     def start(
         self,
@@ -236,7 +246,8 @@ class SdkStarter(Starter):
         tracer = self._tracer
         self._sampler = sampler = tracer.sampler
         self._processors = processors
-        self._root_decision = root_decision(sampler)
+        self._root_bound = root_bound(sampler)
+        self._random_ids = tracer.id_generator if type(tracer.id_generator) is RandomIdGenerator else None
         self._can_wait = can_wait(tracer, processors)
 
 
