@@ -136,7 +136,7 @@ class Observability(Watching):
         boundary.warn_of_hidden_view()
         app.extensions[EXTENSION] = pipeline
         counted = metrics is not None or bool(self._sinks)
-        receivers.connect(app, context_signals=config.context_signals, counted=counted)
+        receivers.connect(app, pipeline, context_signals=config.context_signals, counted=counted)
         if config.record_handled_exceptions:
             receivers.observe_handled_exceptions(app)
         signals.register(pipeline)

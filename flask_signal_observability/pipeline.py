@@ -59,6 +59,8 @@ class Pipeline:
         """What answers at ``metrics_port``."""
         self.watched: dict[int, Callable[..., None]] = {}
         """What tells of each signal that is watched here."""
+        self.acts: dict[str, Callable[[Any, Any, Any], Any]] = {}
+        """What is done at each of Flask's signals, by its name, behind the guard."""
         self.kept: list[object] = []
         """What has to live as long as the app."""
         self.keywords: list[Mapping[str, Any]] = []
