@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import TraceState
 
-__all__ = ["FLAGS", "MAX_SPAN_ID", "MAX_TRACE_ID", "NO_STATE", "Identity", "context_of"]
+__all__ = ["FLAGS", "MAX_SPAN_ID", "NO_STATE", "Identity", "context_of"]
 
 MAX_TRACE_ID, MAX_SPAN_ID = 2**128 - 1, 2**64 - 1
 NO_STATE = INVALID_SPAN_CONTEXT.trace_state
@@ -28,9 +28,20 @@ FLAGS = {
 
 
 class Identity:
-    """What is settled of a span before there is one."""
+    """What is settled of a span before there is one.
+
+    Args:
+        bits: The trace's id, 128 bits, and below it the span's, 64.
+        parent: The parent's context, where there is a valid one.
+        is_sampled: Whether the sampler takes it.
+        is_recording: Whether it is recorded at all.
+        flags: Those of its context.
+        trace_state: That of its context, where the sampler gives one.
+        record_end_metrics: To be called when it has ended, or is given up.
+    """
 
     __slots__ = (
+        "_bits",
         "_context",
         "flags",
         "ids",
@@ -38,15 +49,12 @@ class Identity:
         "is_sampled",
         "parent",
         "record_end_metrics",
-        "span_id",
-        "trace_id",
         "trace_state",
     )
 
     def __init__(
         self,
-        trace_id: int,
-        span_id: int,
+        bits: int,
         parent: SpanContext | None,
         is_sampled: bool,  # noqa: FBT001 - keywords cost a request 300 instructions
         is_recording: bool,  # noqa: FBT001
@@ -54,15 +62,14 @@ class Identity:
         trace_state: TraceState | None,
         record_end_metrics: Callable[[], None],
     ) -> None:
-        self.trace_id = trace_id
-        self.span_id = span_id
         self.parent = parent
         self.is_sampled = is_sampled
         self.is_recording = is_recording
         self.flags = flags
         self.trace_state = trace_state
         self.record_end_metrics = record_end_metrics
-        self.ids = (trace_id << 64 | span_id).to_bytes(24, "big").hex()
+        self._bits = bits
+        self.ids = bits.to_bytes(24, "big").hex()
         """Those of the trace and of the span, 32 and 16 hex digits."""
         self._context: SpanContext | None = None
 
@@ -70,7 +77,7 @@ class Identity:
     def context(self) -> SpanContext:
         """As the span will have it; made when it is first asked for: mostly never, where a request is not sampled."""
         if self._context is None:
-            self._context = context_of(self.trace_id, self.span_id, self.flags, self.trace_state)
+            self._context = context_of(self._bits >> 64, self._bits & MAX_SPAN_ID, self.flags, self.trace_state)
         return self._context
 
 

@@ -20,7 +20,6 @@ from .deferral import SAMPLED
 from .identity import FLAGS
 from .identity import Identity
 from .identity import MAX_SPAN_ID
-from .identity import MAX_TRACE_ID
 from .identity import NO_STATE
 from .span import OwnAttributes
 from .span import PLAIN
@@ -144,14 +143,14 @@ class SdkStarter(Starter):
         bound = self._root_bound
         if bound is None or parent_context or tracer.id_generator is not self._random_ids:
             return self._identity(parent_context, "", None)[0]
-        # What RandomIdGenerator and the sampler do, in one step: the same numbers of a generator that was seeded.
+        # What RandomIdGenerator and the sampler do, in one step.
         bits = random.getrandbits(192)
-        trace_id, span_id = bits & MAX_TRACE_ID, bits >> 128
-        if not (trace_id and span_id):
+        lower = bits >> 64 & MAX_SPAN_ID
+        if not (lower and bits & MAX_SPAN_ID):  # an id of zeros is none
             return self._identity(parent_context, "", None)[0]
-        sampled = trace_id & MAX_SPAN_ID < bound
+        sampled = lower < bound
         record_end_metrics = tracer._tracer_metrics.start_span(None, SAMPLED if sampled else DROPPED)
-        return Identity(trace_id, span_id, None, sampled, sampled, FLAGS[sampled, True], None, record_end_metrics)
+        return Identity(bits, None, sampled, sampled, FLAGS[sampled, True], None, record_end_metrics)
 
     def _identity(self, parent_context: Context, name: str, attributes: Any) -> tuple[Identity, Any]:
         """Return the identity, and the attributes that the sampler leaves."""
@@ -167,8 +166,7 @@ class SdkStarter(Starter):
         decision = result.decision
         sampled = decision is SAMPLED
         identity = Identity(
-            trace_id,
-            ids.generate_span_id(),
+            trace_id << 64 | ids.generate_span_id(),
             parent,
             sampled,
             decision is not DROPPED,
