@@ -818,3 +818,35 @@ def test_the_sdks_own_metrics_count_a_span_that_was_never_started(monkeypatch: p
     told = {m.name: m.data.data_points[0].value for m in data.resource_metrics[0].scope_metrics[0].metrics}
     assert (told["otel.sdk.span.started"], told["otel.sdk.span.live"]) == (1, 0)
     meters.shutdown()
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        sampling.ALWAYS_ON,
+        sampling.DEFAULT_OFF,
+        sampling.TraceIdRatioBased(0.3),
+        sampling.ParentBasedTraceIdRatio(0.3),
+        sampling.ParentBased(sampling.ParentBasedTraceIdRatio(1.0)),
+    ],
+    ids=lambda sampler: sampler.get_description()[:40],
+)
+def test_a_span_without_a_parent_is_sampled_where_its_sampler_says_so(sampler: sampling.Sampler) -> None:
+    starter = make_starter(TracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("x"))
+    for _ in range(200):
+        identity = starter.identify(Context())
+        assert identity is not None
+        context = identity.context
+        told = sampler.should_sample(Context(), context.trace_id, "").decision
+        assert identity.is_sampled == context.trace_flags.sampled == told.is_sampled()
+        assert identity.ids == f"{context.trace_id:032x}{context.span_id:016x}"
+        assert context.is_valid
+
+
+def test_a_sampler_that_was_derived_from_the_sdks_is_asked_about_a_span_without_a_parent() -> None:
+    class Moody(sampling.TraceIdRatioBased):
+        def should_sample(self, *arguments: Any, **keywords: Any) -> sampling.SamplingResult:
+            return sampling.SamplingResult(sampling.Decision.RECORD_AND_SAMPLE)
+
+    starter = make_starter(TracerProvider(sampler=Moody(0.0), shutdown_on_exit=False).get_tracer("x"))
+    assert starter.identify(Context()) is None  # it may look at the name: the span is started when that is known

@@ -32,6 +32,10 @@ class RequestSpan(trace.Span):
 
     So a session store that talks to its database before the route is known has a parent, and yet a sampler sees
     ``http.route`` wherever nothing asked earlier. With an identity, a child is no such use: it needs the ids alone.
+
+    It is the API's span, and no ``opentelemetry.sdk.trace.Span`` by ``isinstance``: who finds one of those may take
+    what lies in it (``_attributes``, ``_events``), which is not there before the span is started. What the SDK's span
+    has beyond the API's is found by name.
     """
 
     # On the class, since most requests change none of them.
@@ -86,7 +90,11 @@ class RequestSpan(trace.Span):
         self.started_span = INVALID_SPAN
 
     def abandon(self) -> None:
-        """Become the caller's span: what is made from here on hangs on that."""
+        """Become the caller's span: what is made from here on hangs on that.
+
+        ``otel.sdk.span.started``, where the SDK's own metrics are on, has counted a span with an identity: the SDK
+        counts as it samples, and has nothing that takes one back. ``otel.sdk.span.live`` is settled.
+        """
         if self.started_span is not None or self._has_children:
             self.start().end()
         elif self.identity is not None:
