@@ -45,6 +45,8 @@ class Boundary:
         self.request_id_length = len(self.request_id_lower)
         self.trace_response = pipeline.config.trace_response
         self._warned = False
+        self.read = pipeline.guard.around("boundary", "response", self._read)
+        """Learns what goes to the server, and returns the headers to add, if any."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request, or answer the scrape."""
@@ -77,6 +79,26 @@ class Boundary:
             finally:
                 current_record.reset(token)
         return ObservedBody(body, record)
+
+    def _read(self, record: RequestRecord, status: str, headers: Headers) -> Headers | None:
+        """Learn what goes to the server, and return the headers to add, if any."""
+        # The hot path: most names are told apart by their length.
+        record.status = code_of(status)
+        record.response_headers = headers
+        record.response_size = None
+        has_request_id = False
+        id_length = self.request_id_length
+        for name, value in headers:
+            length = len(name)
+            if length == LENGTH_OF_CONTENT_LENGTH and name.lower() == "content-length":
+                record.response_size = int(value) if value.isdecimal() and has_body(record) else None
+            elif length == id_length and name.lower() == self.request_id_lower:
+                has_request_id = True
+        added = [] if has_request_id or record.request_id is None else [(self.request_id_header, record.request_id)]
+        if self.trace_response and record.trace_id is not None:
+            parent = f"00-{record.trace_id}-{record.span_id}-{record.sampled:02x}"
+            added += [("traceresponse", parent), ("Server-Timing", f'traceparent;desc="{parent}"')]
+        return added
 
     def warn_of_hidden_view(self) -> None:
         """Warn, once, if the app has a view where the metrics are; called at set-up and at a scrape."""
@@ -120,8 +142,10 @@ class Answer:
         headers = list(headers)
         record = self._record
         told = record.status, record.response_headers, record.response_size
-        guard = self._boundary.pipeline.guard
-        headers = guard.call("boundary", "response", self._read, status, headers, default=headers)
+        if not record.excluded:
+            added = self._boundary.read(record, status, headers)
+            if added:
+                headers = [*headers, *added]  # a copy: the record keeps what the app said
         try:
             if exc_info:
                 self._write = self._start_response(status, headers, exc_info)
@@ -137,27 +161,6 @@ class Answer:
         """See PEP 3333: it sends the headers, and a part of the body, past the iterable."""
         self._record.written_bytes += len(data)
         return self._write(data)
-
-    def _read(self, status: str, headers: Headers) -> Headers:
-        record, boundary = self._record, self._boundary
-        if record.excluded:
-            return headers
-        # The hot path: most names are told apart by their length.
-        record.status = code_of(status)
-        record.response_headers = headers
-        record.response_size = None
-        has_request_id = False
-        for name, value in headers:
-            length = len(name)
-            if length == LENGTH_OF_CONTENT_LENGTH and name.lower() == "content-length":
-                record.response_size = int(value) if value.isdecimal() and has_body(record) else None
-            elif length == boundary.request_id_length and name.lower() == boundary.request_id_lower:
-                has_request_id = True
-        added = [] if has_request_id or record.request_id is None else [(boundary.request_id_header, record.request_id)]
-        if boundary.trace_response and record.trace_id is not None:
-            parent = f"00-{record.trace_id}-{record.span_id}-{record.sampled:02x}"
-            added += [("traceresponse", parent), ("Server-Timing", f'traceparent;desc="{parent}"')]
-        return [*headers, *added] if added else headers
 
 
 @lru_cache(maxsize=256)

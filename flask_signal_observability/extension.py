@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import weakref
 from functools import partial
-from importlib import metadata
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from .config import Config
 from .errors import ConfigurationError
 from .exposition import Exposition
 from .exposition import serve
+from .flask_release import flask_version
 from .guard import Guard
 from .metrics_port.process import is_kept
 from .pipeline import EXTENSION
@@ -136,7 +136,7 @@ class Observability(Watching):
         boundary.warn_of_hidden_view()
         app.extensions[EXTENSION] = pipeline
         counted = metrics is not None or bool(self._sinks)
-        receivers.connect(app, context_signals=config.context_signals, counted=counted)
+        receivers.connect(app, pipeline, context_signals=config.context_signals, counted=counted)
         if config.record_handled_exceptions:
             receivers.observe_handled_exceptions(app)
         signals.register(pipeline)
@@ -227,6 +227,6 @@ def describe(app: Flask, config: Config, provider: TracerProvider | None) -> dic
     return {
         "service_name": config.service_name or app.name,
         "service_version": version,
-        "flask_version": metadata.version("flask"),
+        "flask_version": flask_version(),
         "python_version": platform.python_version(),
     }

@@ -43,6 +43,37 @@ class Guard:
                 self.each(stage, calls[calls.index((name, call)) + 1 :], *arguments)
                 raise
 
+    def stage(self, stage: str, calls: Sequence[tuple[str, Callable[[Any], object]]]) -> Callable[[Any], None]:
+        """Return what does as :meth:`each` does, for one argument: with its number known a call costs half."""
+        if not calls:
+            return _nobody
+
+        def tell(argument: Any) -> None:
+            # The hot path: five of these run in every request.
+            for name, call in calls:
+                try:
+                    call(argument)
+                except Exception as error:  # noqa: BLE001
+                    self.failed(name, stage, error)
+                except BaseException:
+                    self.each(stage, calls[calls.index((name, call)) + 1 :], argument)
+                    raise
+
+        return tell
+
+    def around(self, sink: str, stage: str, function: Callable[..., Any]) -> Callable[[Any, Any, Any], Any]:
+        """Return what does as :meth:`call` does, for this function of three arguments; None where it raises."""
+
+        def call(first: Any, second: Any, third: Any) -> Any:
+            # The hot path: three of these run in every request.
+            try:
+                return function(first, second, third)
+            except Exception as error:  # noqa: BLE001
+                self.failed(sink, stage, error)
+                return None
+
+        return call
+
     def call(self, sink: str, stage: str, function: Callable[..., Any], *arguments: Any, default: Any = None) -> Any:
         """Return what ``function`` returns, or ``default`` where it raised."""
         try:
@@ -69,3 +100,7 @@ class Guard:
                 )
         except Exception:  # noqa: BLE001, S110 - counting and logging may be what is broken
             pass
+
+
+def _nobody(_argument: Any) -> None:
+    """There is nobody to tell."""

@@ -44,8 +44,8 @@ Stage = tuple[tuple[str, "Callable[..., None]"], ...]
 class Pipeline:
     """One app's way from signal to sink. Its methods are called in requests, on any thread, and do not raise.
 
-    A stage is a tuple of ``(sink name, bound method)`` made once, so that a sink costs nothing at a stage that it does
-    not override.
+    A stage is made of ``(sink name, bound method)`` once, so that a sink costs nothing at a stage that it does not
+    override.
     """
 
     def __init__(self, app: Any, config: Config, guard: Guard, sinks: Sequence[Any]) -> None:
@@ -59,6 +59,8 @@ class Pipeline:
         """What answers at ``metrics_port``."""
         self.watched: dict[int, Callable[..., None]] = {}
         """What tells of each signal that is watched here."""
+        self.acts: dict[str, Callable[[Any, Any, Any], Any]] = {}
+        """What is done at each of Flask's signals, by its name, behind the guard."""
         self.kept: list[object] = []
         """What has to live as long as the app."""
         self.keywords: list[Mapping[str, Any]] = []
@@ -75,15 +77,18 @@ class Pipeline:
     def wire(self, sinks: Sequence[Any]) -> None:
         """Hand everything to these sinks from now on, in this order."""
         self.sinks = tuple(sinks)
-        self._open = _stage(sinks, "open")
-        self._attach = _stage(sinks, "attach")
-        self._detach = _stage(sinks, "detach")[::-1]
-        self._start = _stage(sinks, "start")
+        stage = self.guard.stage
+        self._open = stage("open", _stage(sinks, "open"))
+        self.attach = stage("attach", _stage(sinks, "attach"))
+        """Enters a request: its code is about to run."""
+        self.detach = stage("detach", _stage(sinks, "detach")[::-1])
+        """Leaves it again."""
+        self._start = stage("start", _stage(sinks, "start"))
         self._event = _stage(sinks, "event")
         self._signal = _stage(sinks, "signal")
         self._context = _stage(sinks, "context")
-        self._finish = _stage(sinks, "finish")
-        self._abandon = _stage(sinks, "abandon")
+        self._finish = stage("finish", _stage(sinks, "finish"))
+        self._abandon = stage("abandon", _stage(sinks, "abandon"))
         self._excluded_error = _stage((s for s in sinks if getattr(s, "sees_excluded_errors", False)), "event")
 
     # One request, in the order of its life.
@@ -119,7 +124,7 @@ class Pipeline:
         else:
             record.request_id = identity.request_id_from(environ, self._request_id_key)
         try:
-            self.guard.each("open", self._open, record)
+            self._open(record)
         except BaseException as error:
             self.break_off(record, error)
             raise
@@ -130,26 +135,18 @@ class Pipeline:
         method = sent.upper()
         return method if method in self._known_methods else OTHER
 
-    def attach(self, record: RequestRecord) -> None:
-        """Enter the request: its code is about to run."""
-        self.guard.each("attach", self._attach, record)
-
-    def detach(self, record: RequestRecord) -> None:
-        """Leave the request again."""
-        self.guard.each("detach", self._detach, record)
-
     def start(self, record: RequestRecord, endpoint: str | None, rule: str | None) -> None:
         """Learn the route, and what the environ says by now; called at request_started."""
         record.started = True
         record.endpoint = endpoint
         if endpoint is not None and self._exclusion.covers(self.app, endpoint):
             record.excluded, record.observed_app = True, None
-            self.guard.each("abandon", self._abandon, record)
+            self._abandon(record)
             return
         if rule is not None:
             record.route = identity.prefix_of(record.environ) + rule
         self.read_environ(record)
-        self.guard.each("start", self._start, record)
+        self._start(record)
 
     def learn_user(self, record: RequestRecord) -> None:
         """Ask who the user is while the request's contexts are there, until there is an answer."""
@@ -208,13 +205,14 @@ class Pipeline:
             return
         if not record.started:
             self.guard.call("identity", "describe", record.describe)
+        status = record.status
         if record.errors:
             record.error_type = error_type_of(record.errors[0])
-        elif record.status is not None and record.status >= SERVER_ERROR:
-            record.error_type = str(record.status)
+        elif status is not None and status >= SERVER_ERROR:
+            record.error_type = str(status)
         if record.renders:
             self.end_renders(record, None)
-        self.guard.each("finish", self._finish, record)
+        self._finish(record)
         record.parent = None
 
     # What happens in between, or outside of any request.

@@ -181,7 +181,7 @@ def _receiver(act: Act) -> Callable[..., None]:
         else:
             record, pipeline = None, app.extensions[EXTENSION]
             pipeline.signal(name)
-        pipeline.guard.call("receivers", name, act, pipeline, record, payload)
+        pipeline.acts[name](pipeline, record, payload)
 
     receive.__name__ = receive.__qualname__ = name
     receive.__doc__ = act.__doc__
@@ -236,6 +236,16 @@ REQUEST_SIGNALS = {
     signals.message_flashed: _receiver(message_flashed),
 }
 
+ACTS: tuple[Act, ...] = (
+    request_started,
+    request_finished,
+    request_tearing_down,
+    got_request_exception,
+    before_render_template,
+    template_rendered,
+    message_flashed,
+)
+
 
 def observe_handled_exceptions(app: flask.Flask) -> None:
     """Tell the errors that an error handler of the app answers, too: no signal does.
@@ -258,17 +268,19 @@ def observe_handled_exceptions(app: flask.Flask) -> None:
     app.handle_user_exception = handle_user_exception  # type: ignore[assignment, method-assign]
 
 
-def connect(app: flask.Flask, *, context_signals: bool, counted: bool) -> None:
+def connect(app: flask.Flask, pipeline: Pipeline, *, context_signals: bool, counted: bool) -> None:
     """Connect the receivers to ``app``.
 
     Held strongly: they live as long as this module, and a weak reference would be looked up at every signal.
 
     Args:
         app: The sender.
+        pipeline: The app's; it keeps what the receivers do, each behind its guard.
         context_signals: Whether to receive the four context and teardown signals.
         counted: Whether anybody counts signals. Three of the four have nothing else to tell, and each costs a request
             what Blinker takes to send it: the row ``receivers`` of ``tests/benchmarks/overhead.py --instructions``.
     """
+    pipeline.acts = {act.__name__: pipeline.guard.around("receivers", act.__name__, act) for act in ACTS}
     wanted = [REQUEST_SIGNALS]
     if context_signals:
         wanted += [TEARDOWN_SIGNALS, COUNTED_SIGNALS] if counted else [TEARDOWN_SIGNALS]

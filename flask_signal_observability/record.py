@@ -113,6 +113,14 @@ class RequestRecord:
     span_id: str | None = None
     sampled: bool = False
 
+    # What the built-in sinks keep. An attribute of its own costs a third of a place in ``state``.
+    span: Any = None
+    """What stands for the server span, from the tracing sink."""
+    context: Any = None
+    """What of OpenTelemetry's is current while the request's code runs: it holds the span, which must not hold it."""
+    active: Any = None
+    """Among whom the metrics sink counts the request while it is open."""
+
     state: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What a sink keeps for this request, under its name."""
 

@@ -65,3 +65,19 @@ def test_a_counter_that_fails_is_survived() -> None:
     guard = Guard()
     guard.count = lambda sink, stage: fail(RuntimeError())
     guard.failed("audit", "finish", OSError())
+
+
+def test_a_stage_counts_what_fails_and_tells_the_next() -> None:
+    guard, counted, reached = Guard(), [], []
+    guard.count = lambda sink, stage: counted.append((sink, stage))
+    guard.stage("finish", [("a", lambda _: fail(OSError())), ("b", reached.append)])("record")
+    assert counted == [("a", "finish")]
+    assert reached == ["record"]
+
+
+def test_a_stage_lets_pass_what_is_no_exception_when_all_others_were_told() -> None:
+    guard, reached = Guard(), []
+    calls = [("a", reached.append), ("b", lambda _: fail(SystemExit())), ("c", reached.append)]
+    with pytest.raises(SystemExit):
+        guard.stage("finish", calls)("record")
+    assert reached == ["record", "record"]

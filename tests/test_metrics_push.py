@@ -29,7 +29,7 @@ from flask_signal_observability import ConfigurationError
 from flask_signal_observability import exporters
 from flask_signal_observability.catalogue import METRICS
 from flask_signal_observability.metrics_push.naming import CONVENTIONS
-from flask_signal_observability.sinks.metrics import DERIVED
+from flask_signal_observability.sinks.families import DERIVED
 
 from .prometheus_names import name_of
 from .prometheus_names import series_of

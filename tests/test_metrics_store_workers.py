@@ -22,7 +22,7 @@ from flask_signal_observability.metrics_store.places import directory_for
 from flask_signal_observability.metrics_store.workers import Leader
 from flask_signal_observability.metrics_store.workers import leader_of_coming_workers
 from flask_signal_observability.metrics_store.workers import leader_of_this_worker
-from flask_signal_observability.sinks.metrics import Families
+from flask_signal_observability.sinks.families import Families
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from flask_signal_observability import annotate
 from flask_signal_observability import ConfigurationError
 from flask_signal_observability import Observability
-from flask_signal_observability.sinks.metrics import Families
+from flask_signal_observability.sinks.families import Families
 
 from .conftest import DURATION
 from .conftest import Observed

@@ -35,10 +35,10 @@ from opentelemetry.trace import StatusCode
 from opentelemetry.trace import TraceFlags
 from opentelemetry.trace import TraceState
 
-from flask_signal_observability.sinks import server_span
-from flask_signal_observability.sinks.server_span import make_starter
-from flask_signal_observability.sinks.server_span import NEEDED
-from flask_signal_observability.sinks.server_span import ServerSpan
+from flask_signal_observability.sinks.server_span import starter as span_starter
+from flask_signal_observability.sinks.server_span.span import ServerSpan
+from flask_signal_observability.sinks.server_span.starter import make_starter
+from flask_signal_observability.sinks.server_span.starter import NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -569,7 +569,7 @@ def test_a_request_has_the_same_attributes_whether_its_tracer_has_all_that_is_ne
         return trace.get_current_span().start()  # type: ignore[attr-defined, no-any-return]
 
     fast = attributes_of_a_request(ServerSpan)
-    monkeypatch.setattr(server_span, "NEEDED", (*NEEDED, "_not_there"))
+    monkeypatch.setattr(span_starter, "NEEDED", (*NEEDED, "_not_there"))
     assert attributes_of_a_request(sdk._Span) == fast
     assert fast["http.route"] == "/<name>"
     assert fast["http.response.status_code"] == 200
@@ -818,3 +818,35 @@ def test_the_sdks_own_metrics_count_a_span_that_was_never_started(monkeypatch: p
     told = {m.name: m.data.data_points[0].value for m in data.resource_metrics[0].scope_metrics[0].metrics}
     assert (told["otel.sdk.span.started"], told["otel.sdk.span.live"]) == (1, 0)
     meters.shutdown()
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        sampling.ALWAYS_ON,
+        sampling.DEFAULT_OFF,
+        sampling.TraceIdRatioBased(0.3),
+        sampling.ParentBasedTraceIdRatio(0.3),
+        sampling.ParentBased(sampling.ParentBasedTraceIdRatio(1.0)),
+    ],
+    ids=lambda sampler: sampler.get_description()[:40],
+)
+def test_a_span_without_a_parent_is_sampled_where_its_sampler_says_so(sampler: sampling.Sampler) -> None:
+    starter = make_starter(TracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("x"))
+    for _ in range(200):
+        identity = starter.identify(Context())
+        assert identity is not None
+        context = identity.context
+        told = sampler.should_sample(Context(), context.trace_id, "").decision
+        assert identity.is_sampled == context.trace_flags.sampled == told.is_sampled()
+        assert identity.ids == f"{context.trace_id:032x}{context.span_id:016x}"
+        assert context.is_valid
+
+
+def test_a_sampler_that_was_derived_from_the_sdks_is_asked_about_a_span_without_a_parent() -> None:
+    class Moody(sampling.TraceIdRatioBased):
+        def should_sample(self, *arguments: Any, **keywords: Any) -> sampling.SamplingResult:
+            return sampling.SamplingResult(sampling.Decision.RECORD_AND_SAMPLE)
+
+    starter = make_starter(TracerProvider(sampler=Moody(0.0), shutdown_on_exit=False).get_tracer("x"))
+    assert starter.identify(Context()) is None  # it may look at the name: the span is started when that is known

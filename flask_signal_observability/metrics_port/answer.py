@@ -17,7 +17,7 @@ from ..guard import Guard
 from ..metrics_store.family import Family
 from ..metrics_store.group import Group
 from ..metrics_store.runtime import Runtime
-from ..sinks.metrics import Families
+from ..sinks.families import Families
 from .offer import STANDARD
 
 if TYPE_CHECKING:

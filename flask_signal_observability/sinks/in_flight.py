@@ -56,7 +56,7 @@ class AppInFlight:
         """Count a request in, under its method and the scheme that it has now, whatever a ProxyFix makes of it."""
         key = record.method, record.environ.get("wsgi.url_scheme")
         active = self._actives.get(key) or self._active(*key)
-        record.state["metrics"] = active
+        record.active = active
         store = self._store
         with store.lock:
             records = active.records
@@ -73,7 +73,7 @@ class AppInFlight:
 
     def leave(self, record: RequestRecord) -> None:
         """Count a request out, and with it the application contexts that nobody popped."""
-        active = record.state.get("metrics")
+        active = record.active
         if active is not None:
             store = self._store
             with store.lock:

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
-    from ..guard import Guard
     from ..record import RequestRecord
-    from .server_span import Identity
+    from .server_span.identity import Identity
 
-    Begin = Callable[[RequestRecord, Context, Identity | None], trace.Span]
+    Begin = Callable[[RequestRecord, Context, Identity | None], trace.Span | None]
 
-__all__ = ["RequestSpan"]
+__all__ = ["NAME", "RequestSpan"]
+
+NAME = "tracing"
+"""Of the sink; under it the guard counts what fails."""
 
 
 class RequestSpan(trace.Span):
@@ -30,18 +32,29 @@ class RequestSpan(trace.Span):
 
     So a session store that talks to its database before the route is known has a parent, and yet a sampler sees
     ``http.route`` wherever nothing asked earlier. With an identity, a child is no such use: it needs the ids alone.
+
+    It is the API's span, and no ``opentelemetry.sdk.trace.Span`` by ``isinstance``: who finds one of those may take
+    what lies in it (``_attributes``, ``_events``), which is not there before the span is started. What the SDK's span
+    has beyond the API's is found by name.
     """
 
-    def __init__(
-        self, begin: Begin, guard: Guard, record: RequestRecord, parent: Context, identity: Identity | None
-    ) -> None:
+    # On the class, since most requests change none of them.
+    _starting = False
+    _has_children = False
+    _ended_span: Any = None
+
+    def __init__(self, begin: Begin, record: RequestRecord, parent: Context, identity: Identity | None) -> None:
+        """Stand for the span of a request.
+
+        Args:
+            begin: Starts it; returns None where that fails, and does not raise.
+            record: The request's.
+            parent: Where the span's parent is.
+            identity: What is settled of the span, where anything is.
+        """
         self._begin = begin
-        self._guard = guard
         self._record: RequestRecord | None = record
         self._parent = parent
-        self._starting = False
-        self._has_children = False
-        self._ended_span: Any = None
         self.identity = identity
         """What is settled of the span before it is started, where anything is."""
         self.started_span: trace.Span | None = None
@@ -60,7 +73,7 @@ class RequestSpan(trace.Span):
             if self.started_span is None and self._record is not None:
                 self._starting = True
                 try:
-                    begun = self._guard.call("tracing", "begin", self._begin, self._record, self._parent, self.identity)
+                    begun = self._begin(self._record, self._parent, self.identity)
                     if self._record is not None:  # else the request has ended meanwhile, in another thread
                         self.started_span = INVALID_SPAN if begun is None else begun
                 finally:
@@ -77,7 +90,11 @@ class RequestSpan(trace.Span):
         self.started_span = INVALID_SPAN
 
     def abandon(self) -> None:
-        """Become the caller's span: what is made from here on hangs on that."""
+        """Become the caller's span: what is made from here on hangs on that.
+
+        ``otel.sdk.span.started``, where the SDK's own metrics are on, has counted a span with an identity: the SDK
+        counts as it samples, and has nothing that takes one back. ``otel.sdk.span.live`` is settled.
+        """
         if self.started_span is not None or self._has_children:
             self.start().end()
         elif self.identity is not None:

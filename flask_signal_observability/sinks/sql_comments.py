@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 
-from .tracing import CURRENT
 from .tracing import TracingSink
 
 if TYPE_CHECKING:
@@ -38,5 +37,5 @@ class CommentingTracingSink(TracingSink):
         before = otel_context.get_current()
         context = otel_context.set_value(KEY, {name: value for name, value in values.items() if value is not None})
         otel_context.attach(context)
-        if before is record.state.get(CURRENT):
-            record.state[CURRENT] = context
+        if before is record.context:
+            record.context = context

@@ -1,0 +1,193 @@
+"""The SDK's span with a way in for attributes that are known to be clean, and the one that is made at its end."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from typing import TYPE_CHECKING
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Status
+from opentelemetry.trace import StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.trace import SpanContext
+    from opentelemetry.util.types import AttributeValue
+
+    from .identity import Identity
+
+    Attributes = dict[str, AttributeValue]
+
+__all__ = ["PLAIN", "SERVER", "UNSET", "OwnAttributes", "ServerSpan", "readable_span"]
+
+# A member of an enumeration is looked up at length (CPython 3.11).
+SERVER = SpanKind.SERVER
+UNSET = Status(StatusCode.UNSET)
+
+PLAIN = frozenset({str, int, float, bool})
+"""Types whose values the SDK takes as they are."""
+
+
+def readable_span(
+    name: str,
+    context: SpanContext | None,
+    parent: SpanContext | None,
+    resource: Any,
+    attributes: Any,
+    events: Any,
+    links: Any,
+    status: Status,
+    start_unix_ns: int | None,
+    end_unix_ns: int | None,
+    instrumentation_info: Any,
+    instrumentation_scope: Any,
+) -> sdk.ReadableSpan:
+    """Return what ``ReadableSpan(...)`` does with thirteen keywords."""
+    span = sdk.ReadableSpan.__new__(sdk.ReadableSpan)
+    span.__dict__ = {
+        "_name": name,
+        "_context": context,
+        "_kind": SERVER,
+        "_instrumentation_info": instrumentation_info,
+        "_instrumentation_scope": instrumentation_scope,
+        "_parent": parent,
+        "_start_time": start_unix_ns,
+        "_end_time": end_unix_ns,
+        "_attributes": attributes,
+        "_events": events,
+        "_links": links,
+        "_resource": resource,
+        "_status": status,
+    }
+    return span
+
+
+class OwnAttributes(dict[str, Any]):
+    """Attributes that need no look: plain values, fewer than the limit."""
+
+    _immutable = False  # set by the SDK when the span ends
+
+
+class ServerSpan(sdk.Span):
+    """The SDK's span, with a way in for attributes that are known to be clean.
+
+    A test holds it against what the SDK's own ``__init__`` sets.
+    """
+
+    def __init__(self, tracer: Any, name: str, identity: Identity, room: int) -> None:
+        # All of it on the instance: what lies on the class is looked up at length (CPython 3.11).
+        self._name = name
+        self._context = identity.context
+        self._parent = identity.parent
+        self._kind = SERVER
+        self._resource = tracer.resource
+        self._instrumentation_info = tracer.instrumentation_info
+        self._instrumentation_scope = tracer._instrumentation_scope
+        self._sampler = tracer.sampler
+        self._trace_config = None
+        self._span_processor = tracer.span_processor
+        self._limits = tracer._span_limits
+        self._record_exception = self._set_status_on_exception = True
+        self._record_end_metrics = identity.record_end_metrics
+        self._lock = threading.Lock()
+        self._events: Any = ()
+        self._links: Any = ()
+        self._status = UNSET
+        self._start_time: int | None = None
+        self._end_time: int | None = None
+        self._room = room
+        self._attributes: Any = OwnAttributes()
+
+    def add_own(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set attributes of which the caller knows that their keys are text."""
+        with self._lock:
+            own = self._attributes
+            if (
+                type(own) is OwnAttributes
+                and self._end_time is None
+                and len(own) + len(attributes) <= self._room
+                and PLAIN.issuperset(map(type, attributes.values()))
+                and "" not in attributes
+                and own.keys().isdisjoint(attributes)  # the SDK moves what is set again to the end
+            ):
+                own.update(attributes)
+                return
+        self.set_attributes(attributes)
+
+    def add_own_event(self, name: str, attributes: Attributes, unix_ns: int) -> None:
+        """Add an event of which the caller knows that the keys of its attributes are text; none where it has ended."""
+        limits = self._limits
+        if (
+            limits.max_attribute_length is None
+            and (limits.max_event_attributes is None or len(attributes) <= limits.max_event_attributes)
+            and PLAIN.issuperset(map(type, attributes.values()))
+            and "" not in attributes
+        ):
+            event = sdk.Event(name, OwnAttributes(attributes), unix_ns)
+            with self._lock:
+                if self._end_time is None:
+                    if self._events == ():
+                        self._events = self._new_events()  # type: ignore[no-untyped-call]
+                    self._events.append(event)
+        elif self._end_time is None:
+            self.add_event(name, attributes, unix_ns)
+
+    def _readable_span(self) -> sdk.ReadableSpan:
+        return readable_span(
+            self._name,
+            self._context,
+            self._parent,
+            self._resource,
+            self._attributes,
+            self._events,
+            self._links,
+            self._status,
+            self._start_time,
+            self._end_time,
+            self._instrumentation_info,
+            self._instrumentation_scope,
+        )
+
+    @property
+    def attributes(self) -> Any:
+        """The attributes as they are at any time, for who may keep them or read them in another thread."""
+        self._let_others_in()
+        return super().attributes
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self._let_others_in()
+        super().set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """See :class:`opentelemetry.trace.Span`."""
+        self._let_others_in()
+        super().set_attribute(key, value)
+
+    def _add_event(self, event: Any) -> None:
+        with self._lock:
+            if self._events == ():
+                self._events = self._new_events()  # type: ignore[no-untyped-call]
+        super()._add_event(event)
+
+    def _add_link(self, link: Any) -> None:
+        with self._lock:
+            if self._links == ():
+                self._links = self._new_links(())
+        super()._add_link(link)
+
+    def _let_others_in(self) -> None:
+        """Hand the attributes to the SDK's own container: from now on it looks at every value."""
+        with self._lock:
+            if type(self._attributes) is OwnAttributes and self._end_time is None:
+                limits = self._limits
+                self._attributes = BoundedAttributes(
+                    limits.max_span_attributes,
+                    self._attributes,
+                    immutable=False,
+                    max_value_len=limits.max_span_attribute_length,
+                )
