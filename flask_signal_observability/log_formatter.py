@@ -77,8 +77,9 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        is_wrapped = isinstance(record.msg, dict) and hasattr(record, "_logger") and hasattr(record, "_name")
-        said = dict(record.msg) if is_wrapped else _fields_of(record)
+        message: Any = record.msg
+        is_wrapped = isinstance(message, dict) and hasattr(record, "_logger") and hasattr(record, "_name")
+        said = dict(message) if is_wrapped else _fields_of(record)
         error = _error_in(said.pop("exc_info", None))
         if error is not None:
             if _is_told(error, self._config):
@@ -137,7 +138,7 @@ _extra = structlog.stdlib.ExtraAdder()
 
 def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return what a record of the standard library says; where ``extra`` holds an ``event``, the message stays."""
-    fields = dict(_extra(None, "", {"_record": record}))
+    fields = dict(_extra(logging.root, "", {"_record": record}))
     for key in ("_record", *SET_BY_FORMATTERS):
         fields.pop(key, None)
     fields["event"] = record.getMessage()
