@@ -11,8 +11,12 @@ import time
 from importlib.metadata import entry_points
 from typing import Any
 from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-__all__ = ["METRICS", "TRACES", "Signal", "once_a_minute", "sdk_is_disabled"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["LOGS", "METRICS", "TRACES", "Signal", "once_a_minute", "sdk_is_disabled"]
 
 logger = logging.getLogger("flask_signal_observability")
 
@@ -59,6 +63,8 @@ class Signal(NamedTuple):
     """As in ``OTEL_<…>_EXPORTER``."""
     noun: str
     what: str
+    otherwise: str = ""
+    """What becomes of it where no exporter takes it."""
 
     @property
     def group(self) -> str:
@@ -74,6 +80,11 @@ class Signal(NamedTuple):
         """Tell whether a variable names an endpoint for OTLP."""
         return self._otlp("ENDPOINT") is not None
 
+    def make_exporters(self, default: Iterable[str], *, apart_from: Iterable[str] = ("none",)) -> dict[str, Any]:
+        """Return by its name each exporter that the environment names, else ``default``, and that can be had."""
+        names = [name for name in self.named() or default if name not in apart_from]
+        return {name: exporter for name in names if (exporter := self.make_exporter(name)) is not None}
+
     def make_exporter(self, name: str) -> Any:
         """Return the exporter called ``name``; where it cannot be had, warn once and return None."""
         if name == "otlp":
@@ -82,14 +93,18 @@ class Signal(NamedTuple):
             try:
                 return once_a_minute(entry_point.load()())
             except (ImportError, AttributeError, ValueError, RuntimeError, TypeError) as error:
-                logger.warning("the %s %r cannot be used, so it gets no %s: %s", self.noun, name, self.what, error)
+                logger.warning(
+                    "the %s %r cannot be used, so it gets no %s%s: %s",
+                    *(self.noun, name, self.what, self.otherwise, error),
+                )
                 return None
         remedy = 'pip install "flask-signal-observability[otlp]"'
         logger.warning(
-            "the environment asks for the %s %r, which is not installed, so it gets no %s: %s",
+            "the environment asks for the %s %r, which is not installed, so it gets no %s%s: %s",
             self.noun,
             name,
             self.what,
+            self.otherwise,
             remedy if name == "otlp_proto_http" else "install its package",
         )
         return None
@@ -102,3 +117,4 @@ class Signal(NamedTuple):
 
 TRACES = Signal("TRACES", "span exporter", "spans")
 METRICS = Signal("METRICS", "metric exporter", "metrics")
+LOGS = Signal("LOGS", "log exporter", "records", " (they go to stdout where no other exporter takes them)")

@@ -11,7 +11,7 @@ from typing import Any
 from gunicorn import glogging  # type: ignore[import-untyped]
 
 from .config import Config
-from .log_formatter import make_formatter
+from .log_formatter import LineFormatter
 from .rendering import make_renderer
 from .streams import LogStream
 
@@ -39,4 +39,4 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             if isinstance(handler, logging.StreamHandler):  # syslog's is none
                 render = make_renderer(config.log_format, LogStream(handler.stream), config.log_schema)
-                handler.setFormatter(make_formatter(config, render))
+                handler.setFormatter(LineFormatter(config, render))

@@ -11,7 +11,7 @@ import flask.logging
 import structlog
 
 from .config import Config
-from .log_formatter import make_formatter
+from .log_formatter import LineFormatter
 from .log_output import open_output
 from .pipeline import EXTENSION
 
@@ -88,7 +88,7 @@ class _Handler(StreamHandler):
     def __init__(self, config: Config) -> None:
         stream, render = open_output(config)
         super().__init__(_Text(stream))
-        self.setFormatter(make_formatter(config, render))
+        self.setFormatter(LineFormatter(config, render))
         # Not setLevel: Flask and Werkzeug look for a handler of their logger's own level before they add theirs.
         threshold: int = getattr(logging, config.log_level)
         self.addFilter(lambda record: record.levelno >= threshold)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Mapping
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -17,16 +19,14 @@ from .rendering import timestamp_of
 from .tracebacks import exception_dicts
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
-    from collections.abc import Mapping
     from collections.abc import MutableMapping
 
     from .config import Config
 
     EventDict = MutableMapping[str, Any]
 
-__all__ = ["add_request_context", "make_formatter"]
+__all__ = ["LineFormatter", "add_request_context"]
 
 ACCESS_LOGGER = "gunicorn.access"
 CAPTURED_WARNINGS = "py.warnings"
@@ -57,44 +57,49 @@ def add_request_context(logger: object, method: str, event_dict: EventDict) -> E
     return event_dict
 
 
-def make_formatter(config: Config, render: Callable[[dict[str, Any]], bytes]) -> structlog.stdlib.ProcessorFormatter:
-    """Return the formatter that makes a line, without its end, of a record; from structlog or not.
+class LineFormatter(logging.Formatter):
+    """Makes a line, without its end, of a record that structlog wrapped for a formatter or that is none of its own.
+
+    The record stays as it is, for other handlers: structlog's ProcessorFormatter works on a copy, which costs a tenth
+    of a line.
 
     Args:
         config: ``service_name``, ``redact``, ``exception_message`` and ``request_id_header`` are read.
         render: Makes the line.
     """
-    redaction = Redaction(config.redact)
-    sent_id = f"{{{config.request_id_header.lower()}}}o"
 
-    def to_line(logger: object, method: str, event_dict: EventDict) -> str:
-        log_record: logging.LogRecord = event_dict.pop("_record")
-        del event_dict["_from_structlog"]
-        arguments = event_dict.pop("positional_args", None)
-        error = _error_in(event_dict.pop("exc_info", None))
+    def __init__(self, config: Config, render: Callable[[dict[str, Any]], bytes]) -> None:
+        super().__init__()
+        self._config = config
+        self._render = render
+        self._redaction = Redaction(config.redact)
+        self._sent_id = f"{{{config.request_id_header.lower()}}}o"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        message: Any = record.msg
+        is_wrapped = isinstance(message, dict) and hasattr(record, "_logger") and hasattr(record, "_name")
+        said = dict(message) if is_wrapped else _fields_of(record)
+        error = _error_in(said.pop("exc_info", None))
         if error is not None:
-            if _is_told(error, config):
-                event_dict["exception.type"] = error_type_of(error)
+            if _is_told(error, self._config):
+                said["exception.type"] = error_type_of(error)
             else:
-                event_dict["exception"] = exception_dicts(error, message=config.exception_message)
-        fields = redaction.mask_mapping(dict(event_dict))
+                said["exception"] = exception_dicts(error, message=self._config.exception_message)
+        fields = self._redaction.mask_mapping(said)
         line = {
-            "timestamp": timestamp_of(int(log_record.created * 1e9)),
-            "level": log_record.levelname.lower(),
+            "timestamp": timestamp_of(int(record.created * 1e9)),
+            "level": record.levelname.lower(),
             "event": fields.pop("event", ""),
-            "service": config.service_name,
-            "logger": log_record.name,
+            "service": self._config.service_name,
+            "logger": record.name,
         }
-        if log_record.name == ACCESS_LOGGER and isinstance(arguments, dict):
-            line |= {"event": "request_served", **mask_strings(_access_fields(arguments, sent_id))}
-        elif log_record.name == CAPTURED_WARNINGS:
+        if record.name == ACCESS_LOGGER and isinstance(record.args, Mapping):
+            line |= {"event": "request_served", **mask_strings(_access_fields(record.args, self._sent_id))}
+        elif record.name == CAPTURED_WARNINGS:
             line["event"] = _without_source(str(line["event"]))
-        add_request_context(logger, method, line)
-        return render({**line, **fields, **line})[:-1].decode()
-
-    return structlog.stdlib.ProcessorFormatter(
-        processors=[to_line], foreign_pre_chain=[_add_extra], pass_foreign_args=True
-    )
+        add_request_context(None, "", line)
+        return self._render({**line, **fields, **line})[:-1].decode()
 
 
 def _is_told(error: BaseException, config: Config) -> bool:
@@ -131,14 +136,17 @@ def _access_fields(atoms: Mapping[str, Any], sent_id: str) -> dict[str, Any]:
 _extra = structlog.stdlib.ExtraAdder()
 
 
-def _add_extra(logger: Any, method: str, event_dict: EventDict) -> EventDict:
-    """Add what was passed as ``extra``, which may hold an ``event`` of its own: the message stays."""
-    extra = _extra(logger, method, {"_record": event_dict["_record"]})
-    for key in SET_BY_FORMATTERS:
-        extra.pop(key, None)
-    if "stack_info" in event_dict:
-        event_dict["stack"] = event_dict.pop("stack_info")  # structlog's name for it
-    return {**extra, **event_dict}
+def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what a record of the standard library says; where ``extra`` holds an ``event``, the message stays."""
+    fields = dict(_extra(logging.root, "", {"_record": record}))
+    for key in ("_record", *SET_BY_FORMATTERS):
+        fields.pop(key, None)
+    fields["event"] = record.getMessage()
+    if record.exc_info:
+        fields["exc_info"] = record.exc_info
+    if record.stack_info:
+        fields["stack"] = record.stack_info  # structlog's name for it
+    return fields
 
 
 def _error_in(exc_info: Any) -> BaseException | None:

@@ -10,9 +10,9 @@ import logging
 import os
 import sys
 import threading
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
-from importlib.metadata import entry_points
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from opentelemetry.trace import NonRecordingSpan
 from opentelemetry.trace import SpanContext
 
 from .errors import ConfigurationError
-from .exporters import once_a_minute
+from .exporters import LOGS
 from .exporters import sdk_is_disabled
 from .queue_room import QueueRoom
 from .shutdown import BoundedShutdown
@@ -46,10 +46,6 @@ __all__ = ["OtlpStream", "open_otlp_stream"]
 
 logger = logging.getLogger("flask_signal_observability")
 
-EXPORTER_GROUP = "opentelemetry_logs_exporter"
-"""The entry point group under which OpenTelemetry's exporters register."""
-
-PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 QUEUE_VARIABLE = "OTEL_BLRP_MAX_QUEUE_SIZE"
 DEFAULT_QUEUE_SIZE = 2048
 """The specification's, as the SDK's."""
@@ -73,9 +69,10 @@ NO_ATTRIBUTES = ("timestamp", "level", "event", "service", "logger", "trace_id",
 
 
 def open_otlp_stream(config: Config, dropped: Dropped | None) -> OtlpStream | None:
-    """Return what sends records to the collector that the ``OTEL_*`` variables name; None, with a warning, if it can't.
+    """Return what sends records to where the ``OTEL_*`` variables say; None, with a warning, where it cannot.
 
-    A LoggerProvider that is set globally is used as it is; else one is made and set.
+    A LoggerProvider that is set globally is used as it is; else one is made and set. Without ``OTEL_LOGS_EXPORTER``
+    the records go to a collector.
 
     Args:
         config: ``service_name`` and ``flush_timeout_seconds`` are read.
@@ -92,29 +89,18 @@ def open_otlp_stream(config: Config, dropped: Dropped | None) -> OtlpStream | No
         return None
     provider = api.get_logger_provider()
     if not isinstance(provider, sdk.LoggerProvider):
-        exporter = _make_exporter()
-        if exporter is None:
+        if LOGS.named() == ["none"]:
+            logger.warning('log_stream="otlp" sends nothing while OTEL_LOGS_EXPORTER is none; %s', INSTEAD)
+            return None
+        exporters = LOGS.make_exporters(["otlp"])
+        if not exporters:
             return None
         try:
-            provider = BoundedLoggerProvider(config, exporter, dropped)
+            provider = BoundedLoggerProvider(config, exporters, dropped)
         except ValueError as error:
             raise ConfigurationError(f"the OTEL_* variables cannot be used: {error}; mend that one") from error
         api.set_logger_provider(provider)
     return OtlpStream(provider, config.flush_timeout_seconds)
-
-
-def _make_exporter() -> Any:
-    protocol = next((value for v in PROTOCOL_VARIABLES if (value := os.environ.get(v))), "http/protobuf")
-    name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
-    for entry_point in entry_points(group=EXPORTER_GROUP, name=name):
-        try:
-            return once_a_minute(entry_point.load()())
-        except (ImportError, AttributeError, ValueError, RuntimeError, TypeError) as error:
-            logger.warning("the log exporter %r cannot be used: %s; %s", name, error, INSTEAD)
-            return None
-    remedy = 'pip install "flask-signal-observability[otlp]"' if name == "otlp_proto_http" else "install its package"
-    logger.warning('log_stream="otlp" needs the exporter %r, which is missing: %s; %s', name, remedy, INSTEAD)
-    return None
 
 
 class OtlpStream:
@@ -205,16 +191,16 @@ NOT_DELIVERED = "the last log records of this process could not be delivered wit
 
 
 class BoundedLoggerProvider(sdk.LoggerProvider):
-    """The SDK's provider with one exporter, which takes no longer than a limit to shut down.
+    """The SDK's provider with one queue for all exporters, which takes no longer than a limit to shut down.
 
     The SDK calls that at the process's end.
     """
 
-    def __init__(self, config: Config, exporter: Any, dropped: Dropped | None) -> None:
+    def __init__(self, config: Config, exporters: dict[str, Any], dropped: Dropped | None) -> None:
         resource = Resource.create({"service.name": config.service_name or "unknown_service"})
         size = int(os.environ.get(QUEUE_VARIABLE) or DEFAULT_QUEUE_SIZE)
         super().__init__(resource=resource)
-        self.queue = _Queue(exporter, size, dropped)
+        self.queue = _Queue(exporters, size, dropped)
         self._flush_timeout_seconds = config.flush_timeout_seconds
         self._bounded_shutdown = BoundedShutdown(super().shutdown, config.flush_timeout_seconds)
         before_exporter: Any = self.queue
@@ -228,21 +214,21 @@ class BoundedLoggerProvider(sdk.LoggerProvider):
 
 
 class _Queue:
-    """An exporter that stands before the real one and counts what waits for it, so that what is lost is counted, too.
+    """An exporter that stands before the real ones and counts what waits for them, so that what is lost is counted.
 
-    The batch processor, which holds the queue, tells nobody what falls out of it. In a forked process the real one is
+    The batch processor, which holds the queue, tells nobody what falls out of it. In a forked process the real ones are
     made anew: two that share a connection read each other's answers.
     """
 
-    def __init__(self, exporter: Any, size: int, dropped: Dropped | None) -> None:
-        self._exporter = exporter
+    def __init__(self, exporters: dict[str, Any], size: int, dropped: Dropped | None) -> None:
+        self._exporters = exporters
         self._dropped = dropped or _nobody
         room = QueueRoom(size, partial(self._dropped, "queue", 1))
         self.has_room = room.take
         self._leave = room.leave
         self.is_closed = False
         self._here = threading.local()
-        self._exporter_process_id = os.getpid()
+        self._process_id = os.getpid()
 
     @property
     def is_exporting(self) -> bool:
@@ -250,28 +236,35 @@ class _Queue:
         return bool(getattr(self._here, "is_exporting", False))
 
     def export(self, batch: Sequence[Any]) -> Any:
-        """Export; what is not taken is counted."""
-        if self._exporter_process_id != os.getpid():
-            self._exporter_process_id = os.getpid()
-            self._exporter = _make_exporter() or self._exporter
+        """Export; what an exporter does not take is counted."""
+        if self._process_id != os.getpid():
+            self._process_id = os.getpid()
+            self._exporters = {name: LOGS.make_exporter(name) or exporter for name, exporter in self._exporters.items()}
         self._leave(len(batch))
+        with ExitStack() as each:  # the others get it where one raises
+            for exporter in self._exporters.values():
+                each.callback(self._export, exporter, batch)
+        return export.LogRecordExportResult.SUCCESS
+
+    def _export(self, exporter: Any, batch: Sequence[Any]) -> None:
         self._here.is_exporting = True
         result = None
         try:
-            result = self._exporter.export(batch)
+            result = exporter.export(batch)
         finally:
             self._here.is_exporting = False
             if result is not export.LogRecordExportResult.SUCCESS:
                 self._dropped("export", len(batch))
-        return result
 
     def shutdown(self) -> None:
-        """Shut the exporter down."""
-        self._exporter.shutdown()
+        """Shut the exporters down."""
+        with ExitStack() as each:
+            for exporter in self._exporters.values():
+                each.callback(exporter.shutdown)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return bool(self._exporter.force_flush(timeout_millis))
+        """Flush the exporters."""
+        return all(exporter.force_flush(timeout_millis) for exporter in self._exporters.values())
 
 
 def _nobody(reason: str, count: int) -> None:

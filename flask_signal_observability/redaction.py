@@ -56,6 +56,8 @@ _CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=
 HEADERS_MODULE = "werkzeug.datastructures.headers"
 """Its classes are no dicts, and ``annotate(headers=request.headers)`` is soon written."""
 
+PLAIN = frozenset({int, float, bool, type(None)})
+
 URL_HEADERS = frozenset({"content-location", "location", "referer"})
 """Headers that hold a URL (RFC 9110)."""
 
@@ -146,6 +148,8 @@ class _MaskedCopy:
 
     def of(self, value: Any, depth: int) -> Any:
         self._room -= 1
+        if type(value) in PLAIN:
+            return value
         if isinstance(value, str):
             return mask_patterns(str.__getitem__(value, slice(MAX_LOOKED_AT)))
         if type(value).__module__ == HEADERS_MODULE:

@@ -205,6 +205,29 @@ def test_a_copied_and_cut_file_is_noticed(make, path):
     assert lines_of(path) == [LINE.decode()] * 2
 
 
+def test_records_that_went_to_a_deleted_file_are_told(make, path, monkeypatch):
+    lost = []
+    writer = make(check_interval_seconds=3600, on_lost=lost.append)
+    writer.write(LINE)
+    path.unlink()
+    writer.write(LINE)
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    writer.write(LINE)
+    writer.write(LINE)
+    assert lines_of(path) == [LINE.decode()] * 2
+    assert lost == [2]
+
+
+def test_records_in_a_renamed_file_are_not_lost(make, path):
+    lost = []
+    writer = make(check_interval_seconds=0, on_lost=lost.append)
+    writer.write(LINE)
+    path.rename(path.with_suffix(".1"))
+    writer.write(LINE)
+    assert lost == []
+
+
 def test_a_tear_that_another_process_has_left_is_closed_off_at_the_next_look(make, path):
     writer = make(check_interval_seconds=0)
     writer.write(LINE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from blinker import Signal
 from flask import flash
 from flask import Flask
 from flask import render_template_string
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 PLAIN = "canary-4711"
 """Nothing in its shape says that it is one: only the key that it stands under does."""
+
+PAID = Signal()
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.Y2FuYXJ5LTQ3MTE.c2lnbmF0dXJl"
 SHAPED = {
@@ -59,20 +62,32 @@ OPTIONS: dict[str, Any] = {
 def outputs(observe: Callable[..., Observed]) -> Iterator[tuple[Flask, Callable[[], dict[str, str]]]]:
     """An app whose every output is kept, and what they hold."""
     console = io.StringIO()
+    elastic = io.StringIO()
     loggers = io.StringIO()
     app = Flask("till")
     app.secret_key = "k"
     settings = {"service_name": "shop", "log_level": "DEBUG", "redact": OPTIONS["redact"]}
-    sinks: list[Any] = [LogsSink(Config(log_format="console", log_stream=console, **settings))]
+    sinks: list[Any] = [
+        LogsSink(Config(log_format="console", log_stream=console, **settings)),
+        LogsSink(Config(log_format="json", log_stream=elastic, log_schema="ecs", **settings)),
+    ]
     sent = None
     if hasattr(export, "LogRecordExporter"):
         from .test_otlp_logs import Sent
 
         sent = Sent()
-        otlp = LogsSink(Config(**settings))
-        otlp._stream = sent.stream
-        sinks.append(otlp)
+        takes_lines: Any = sent.stream
+        sinks.append(LogsSink(Config(log_format="json", log_stream=takes_lines, **settings)))
     observed = observe(app, sinks=sinks, **OPTIONS)
+    watch = observed.observability.watch(
+        PAID,
+        name="order_paid",
+        log="info",
+        span_event="order.paid",
+        audit="paid {amount} with {card} and {token}",
+        fields=("amount", "token", "pin", "card"),
+        redact=("card",),
+    )
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     configure_logging(app, stream=loggers)
@@ -83,6 +98,7 @@ def outputs(observe: Callable[..., Observed]) -> Iterator[tuple[Flask, Callable[
             "metrics": observed.client().get("/metrics", headers={"Accept": "application/openmetrics-text"}).text,
             "json": observed.stream.getvalue(),
             "console": console.getvalue(),
+            "ecs": elastic.getvalue(),
             "loggers": loggers.getvalue(),
             "audit": "\n".join(observed.audit_lines),
             "journal": "\n".join(observed.journal_lines),
@@ -92,6 +108,7 @@ def outputs(observe: Callable[..., Observed]) -> Iterator[tuple[Flask, Callable[
         return held
 
     yield app, read
+    watch.stop()
     for handler in root.handlers:
         if handler not in before:
             handler.close()
@@ -115,6 +132,7 @@ def test_a_secret_under_a_hidden_key_is_in_no_output(
         flash(PLAIN)
         annotate(token=PLAIN, deep=[{"password": PLAIN}], pin=PLAIN, headers=request.headers, form=request.form)
         access_logged.send("orders", secret=PLAIN)
+        PAID.send("orders", amount=5, token=PLAIN, pin=PLAIN, card=PLAIN)
         structlog.get_logger().info("paid", pin=PLAIN, deep=({"client_secret": PLAIN},))
         logging.getLogger("till.orders").info("paid", extra={"api_key": PLAIN, "headers": request.headers})
         render_template_string("{{ local }}", local=local)
@@ -129,6 +147,8 @@ def test_a_secret_under_a_hidden_key_is_in_no_output(
     held = read()
     assert [name for name, text in held.items() if "order" not in text] == []
     assert [name for name, text in held.items() if PLAIN in text] == []
+    told = ("spans", "json", "ecs", "console", "audit") + ("otlp",) * ("otlp" in held)
+    assert [name for name in told if "paid" not in held[name]] == []
 
 
 @pytest.mark.parametrize("kind", SHAPED)

@@ -12,6 +12,7 @@ from flask_signal_observability.ecs import ECS_NAMES
 from flask_signal_observability.ecs import from_ecs
 from flask_signal_observability.ecs import in_ecs
 from flask_signal_observability.rendering import to_ecs_line
+from flask_signal_observability.sinks.logs import OWN_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,3 +102,8 @@ def test_a_record_is_read_back_as_it_was() -> None:
         "tenant": "acme",
     }
     assert from_ecs(in_ecs(record)) == record
+
+
+def test_no_field_is_both_a_value_and_an_object() -> None:
+    names = set(in_ecs(dict.fromkeys(OWN_KEYS, "x")))
+    assert [(name, inner) for name in names for inner in names if inner.startswith(f"{name}.")] == []

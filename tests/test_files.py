@@ -190,28 +190,6 @@ def test_a_file_that_could_not_be_reopened_is_not_written_to_under_its_old_name(
     assert (tmp_path / "old" / "audit.log").read_bytes() == b"one\n"
 
 
-def test_records_that_went_to_a_deleted_file_are_told(path, an_hour_passes):
-    lost = []
-    file = AppendFile(path, check_interval_seconds=3600, on_lost=lost.append)
-    file.write(b"one\n")
-    path.unlink()
-    file.write(b"two\n")
-    an_hour_passes()
-    file.write(b"three\n")
-    file.write(b"four\n")
-    assert path.read_bytes() == b"three\nfour\n"
-    assert lost == [2]
-
-
-def test_records_in_a_renamed_file_are_not_lost(path):
-    lost = []
-    file = AppendFile(path, check_interval_seconds=0, on_lost=lost.append)
-    file.write(b"one\n")
-    path.rename(path.with_suffix(".1"))
-    file.write(b"two\n")
-    assert lost == []
-
-
 def test_a_closed_file_opens_again_for_a_late_record(path, file):
     file.write(b"one\n")
     file.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -53,7 +54,9 @@ class Sent(export.InMemoryLogRecordExporter):
         super().__init__()
         self.dropped: list[tuple[str, int]] = []
         self.provider = BoundedLoggerProvider(
-            Config(service_name="shop", flush_timeout_seconds=5), self, lambda *lost: self.dropped.append(lost)
+            Config(service_name="shop", flush_timeout_seconds=5),
+            {"memory": self},
+            lambda *lost: self.dropped.append(lost),
         )
         self.stream = OtlpStream(self.provider, 5)
 
@@ -243,7 +246,60 @@ def test_a_missing_exporter_is_one_warning_and_stdout(
     assert open_otlp_stream(Config(service_name="shop"), None) is None
     (warning,) = caplog.messages
     assert "otlp_proto_grpc" in warning
-    assert "go to stdout instead" in warning
+    assert "they go to stdout" in warning
+
+
+@pytest.mark.parametrize("named", ["nowhere", "nowhere,none"])
+def test_an_unknown_exporter_is_one_warning_and_stdout(
+    named: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", named)
+    assert open_otlp_stream(Config(service_name="shop"), None) is None
+    (warning,) = caplog.messages
+    assert warning == (
+        "the environment asks for the log exporter 'nowhere', which is not installed, so it gets no records "
+        "(they go to stdout where no other exporter takes them): install its package"
+    )
+
+
+def test_no_exporter_asked_for_is_one_warning_and_stdout(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "None")
+    assert open_otlp_stream(Config(service_name="shop"), None) is None
+    assert caplog.messages == [
+        'log_stream="otlp" sends nothing while OTEL_LOGS_EXPORTER is none; the records go to stdout instead'
+    ]
+
+
+def test_the_console_exporter_writes_the_data_model_to_stdout() -> None:
+    program = (
+        "import flask, flask_signal_observability as f\n"
+        "app = flask.Flask('shop')\n"
+        "f.Observability(app, log_stream='otlp', tracing=False, metrics=False, audit=False)\n"
+        "app.test_client().get('/')\n"
+    )
+    environ = {**os.environ, "OTEL_LOGS_EXPORTER": "console"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, env=environ
+    )
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["severity_text"] == "WARN"
+
+
+def test_an_exporter_that_raises_keeps_nothing_from_the_others() -> None:
+    class Broken(export.InMemoryLogRecordExporter):
+        def export(self, batch: object) -> Any:
+            raise RuntimeError("no")
+
+    dropped: list[tuple[str, int]] = []
+    whole = export.InMemoryLogRecordExporter()
+    exporters = {"first": Broken(), "whole": whole, "last": Broken()}
+    provider = BoundedLoggerProvider(Config(service_name="shop"), exporters, lambda *lost: dropped.append(lost))
+    OtlpStream(provider, 5).write(to_json_line(LINE))
+    provider.shutdown()
+    assert len(whole.get_finished_logs()) == 1
+    assert dropped == [("export", 1)] * 2
 
 
 def test_a_disabled_sdk_is_one_warning_and_stdout(

@@ -3,8 +3,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import structlog
@@ -438,6 +441,23 @@ def run(code, **environ):
 def test_a_process_without_a_terminal_logs_json_to_stdout():
     done = run("get(); get()")
     assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["request_finished"] * 2
+
+
+def test_a_process_with_a_terminal_logs_columns_to_it():
+    controlling, terminal = pty.openpty()
+    code = "@app.get('/fail')\ndef fail():\n    raise LookupError('\\033[2J')\nget(); app.test_client().get('/fail')"
+    environ = {**os.environ, "OTEL_TRACES_EXPORTER": "none", "NO_COLOR": "", "TERM": "xterm"}
+    subprocess.run([sys.executable, "-c", SERVE + code], stdout=terminal, timeout=60, check=True, env=environ)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # Linux's way of telling that the other end is closed
+        while part := os.read(controlling, 65536):
+            shown += part
+    os.close(controlling)
+    first, *others = shown.decode().splitlines()
+    assert re.search(r"GET     / +.{0,5}32m200", first)
+    assert [line for line in others if line == "  LookupError: \\x1b[2J"]
+    assert re.search(r"GET     /fail +.{0,5}31m500", others[-1])
 
 
 def test_a_broken_pipe_is_counted_and_the_request_answered():

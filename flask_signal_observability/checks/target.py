@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 from typing import TYPE_CHECKING
 
+from ..exporters import LOGS
 from ..exporters import METRICS
-from ..exporters import Signal
 from ..exporters import TRACES
 from ..guard import Guard
 from ..pipeline import EXTENSION
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from ..config import Config
+    from ..exporters import Signal
 
-__all__ = ["LOGS", "Attempt", "Target"]
-
-LOGS = Signal("LOGS", "log exporter", "records")
+__all__ = ["Attempt", "Target"]
 
 WSGI_ATTRIBUTES = ("wsgi_app", "app", "application", "wsgi")
 """Where middleware keeps what it wraps."""

@@ -245,9 +245,7 @@ def push_of(registry: CollectorRegistry, resource: Resource | Mapping[str, str],
     """
     push = _pushes.get(registry)
     if push is None:
-        named = [] if sdk_is_disabled() else METRICS.named() or ["otlp"]
-        names = [name for name in named if name not in ("none", "prometheus")]
-        exporters = {name: exporter for name in names if (exporter := METRICS.make_exporter(name)) is not None}
+        exporters = {} if sdk_is_disabled() else METRICS.make_exporters(["otlp"], apart_from=("none", "prometheus"))
         if exporters:
             sender = resource if isinstance(resource, Resource) else Resource.create(dict(resource))
             push = _pushes[registry] = Push(registry, exporters, sender, *arguments)

@@ -16,6 +16,7 @@ from ..redaction import mask_strings
 from ..redaction import Redaction
 from ..rendering import timestamp_of
 from ..rendering import to_json_line
+from ..request_line import level_of
 from ..request_line import RequestLines
 from ..tracebacks import exception_dicts
 
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LogsSink"]
 
-SERVER_ERROR = 500
-CLIENT_ERROR = 400
+RANKS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 OWN_KEYS = frozenset(
     {
@@ -69,12 +69,13 @@ class LogsSink(Sink):
         self._exception_message = config.exception_message
         self._redaction = Redaction(config.redact)
         self._stream, self._render = open_output(config, dropped)
-        self._write_line = self._stream.write
-        self._lines = RequestLines(config.service_name) if self._render is to_json_line else None
         self._least: int = getattr(logging, config.log_level)
         self._sampling = LogSampling(config.log_sample_rate, config.slow_request_seconds, follows_traces=follows_traces)
         # From here on a record is written without a look at the sampling.
         self._certain = self._least if config.log_sample_rate == 1 else max(self._least, logging.ERROR)
+        if self._certain <= logging.INFO and self._render is to_json_line:
+            lines = RequestLines(config.service_name, self._stream.write, self.finish)
+            self.finish = lines.finish  # type: ignore[method-assign]
         if self._least > logging.DEBUG:
             self.skips = frozenset({"start"})
 
@@ -135,19 +136,13 @@ class LogsSink(Sink):
 
     def finish(self, record: RequestRecord) -> None:
         """Write ``request_finished``: an error if ``error_type`` is set, a warning for a 4xx, else info."""
-        status = record.status or 0
-        if record.error_type is not None or status >= SERVER_ERROR:
-            rank, level = logging.ERROR, "error"
-        elif status >= CLIENT_ERROR:
-            rank, level = logging.WARNING, "warning"
-        else:
-            rank, level = logging.INFO, "info"
-        if rank >= self._certain or (rank >= self._least and self._sampling.keeps(record)):
-            line = None if self._lines is None else self._lines.of(record, level)
-            if line is not None:
-                self._write_line(line)
-            else:
-                self._write(self._request(record, record.ended_unix_ns, level, "request_finished"), record)
+        if self._keeps(record):
+            self._write(self._request(record, record.ended_unix_ns, level_of(record), "request_finished"), record)
+
+    def _keeps(self, record: RequestRecord) -> bool:
+        """Tell whether the end of a request is written."""
+        rank = RANKS[level_of(record)]
+        return rank >= self._certain or (rank >= self._least and self._sampling.keeps(record))
 
     def _keeps_debug(self, record: RequestRecord | None) -> bool:
         """Tell whether a debug record is written; nobody knows yet how its request will end."""

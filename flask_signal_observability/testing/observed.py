@@ -15,7 +15,7 @@ from opentelemetry import trace
 from prometheus_client import CollectorRegistry
 
 from ..extension import Observability
-from ..log_formatter import make_formatter
+from ..log_formatter import LineFormatter
 from ..pipeline import EXTENSION
 from ..pipeline import Pipeline
 from ..record import Sink
@@ -184,7 +184,7 @@ class Observed:
         if not self._listens_to_log:
             self._listens_to_log = True
             handler = logging.StreamHandler(_Lines(self._recorded))
-            handler.setFormatter(make_formatter(config, to_json_line))
+            handler.setFormatter(LineFormatter(config, to_json_line))
             logging.root.addHandler(handler)
             self._exit.callback(logging.root.removeHandler, handler)
 

@@ -1,0 +1,36 @@
+"""An app that logs in every way there is, to the one stream of its records."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+import structlog
+from flask import Flask
+
+from flask_signal_observability import add_request_context
+from flask_signal_observability import configure_logging
+from flask_signal_observability import Observability
+
+__all__ = ["create_app"]
+
+
+def create_app() -> Flask:
+    app = Flask("shop")
+    Observability(app, audit=False)
+    configure_logging(app)
+    warnings.simplefilter("always")
+    own_chain = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr), [add_request_context, structlog.processors.JSONRenderer()]
+    )
+
+    @app.get("/json")
+    def looked_at() -> dict[str, int]:
+        structlog.get_logger("shop.orders").info("by structlog", number=7)
+        logging.getLogger("shop.stock").warning("by %s", "logging")
+        warnings.warn("by warnings", stacklevel=1)
+        own_chain.info("by a chain of its own")
+        return {"number": 7}
+
+    return app
