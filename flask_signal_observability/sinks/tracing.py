@@ -300,24 +300,15 @@ class TracingSink(Sink):
     def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
         """Return what adds an event to the span that is current, or makes a child of it that has ended."""
         event_name, span_name = outputs.span_event, outputs.span
+        told_name = event_name or ""
 
         def add_event(event: EventRecord, record: RequestRecord | None) -> None:
             # The hot path of a watched signal.
-            waiting: RequestSpan | None = None if record is None else record.state.get(NAME)
-            span: Any
-            if waiting is not None and record is not None and otel_context.get_current() is record.state.get(CURRENT):
-                span = waiting  # found without a look at what is current
-            else:
-                span = trace.get_current_span()
-            if not span.is_recording():
+            span = span_here(record)
+            if type(span) is ServerSpan and span.add_own_event(told_name, event.fields, event.unix_ns):
                 return
-            if type(span) is RequestSpan:
-                span = span.start()
-            attributes = self._attributes(event.fields)
-            if type(span) is ServerSpan:
-                span.add_own_event(event_name or "", attributes, event.unix_ns)
-            else:
-                span.add_event(event_name or "", attributes, event.unix_ns)
+            if span.is_recording():
+                span.add_event(told_name, self._attributes(event.fields), event.unix_ns)
 
         def make_child(event: EventRecord, record: RequestRecord | None) -> None:
             if event_name is not None:
@@ -369,6 +360,20 @@ class TracingSink(Sink):
 
     def _message(self, error: BaseException) -> str:
         return utf8(mask_patterns(self._guard.call(NAME, "message", str, error, default="")))
+
+
+def span_here(record: RequestRecord | None) -> Any:
+    """Return the span that is current; the request's own is started where anybody will see it."""
+    waiting: RequestSpan | None = None if record is None else record.state.get(NAME)
+    if waiting is None or record is None or otel_context.get_current() is not record.state.get(CURRENT):
+        span: Any = trace.get_current_span()
+        if type(span) is not RequestSpan:
+            return span
+        waiting = span
+    started = waiting.started_span  # each look at an attribute of it is a long one
+    if started is not None:
+        return started
+    return waiting.start() if waiting.is_recording() else INVALID_SPAN
 
 
 class EnvironGetter(Getter["dict[str, Any]"]):

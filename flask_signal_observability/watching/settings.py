@@ -249,7 +249,8 @@ class _Asking:
             event = name if span_event is True else self.read(NAME, "span_event", span_event)
         level: str | None = self.optional(Level(), "log", log)
         rank: int = 0 if level is None else getattr(logging, level)
-        return Outputs(None if level is None else level.lower(), rank, event, name if is_span else None, is_audited)
+        told_level = None if level is None else level.lower()
+        return Outputs(told_level, rank, event, name if is_span else None, is_audited, name)
 
     def agrees(self, settings: WatchSettings, *, span: Any, told_anyhow: bool) -> None:
         outputs, fields, audit = settings.outputs, settings.fields, settings.audit
