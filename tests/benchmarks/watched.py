@@ -1,9 +1,11 @@
 """What a watched signal costs, beside receivers that do the same with the libraries that people use.
 
-python tests/benchmarks/watched.py [--sends 400] [--rounds 15]
+python tests/benchmarks/watched.py [--sends 400] [--rounds 15] [--instructions]
 
 Each row is a signal of its own, sent in one request of one process; the rows take turns, so that what slows the
-machine down slows all of them. CPU time of the thread, median of the rounds.
+machine down slows all of them. CPU time of the thread, median of the rounds. The floor is a receiver that does the
+least by hand: ``add_event`` on the current span, ``inc`` of a counter that is at hand, and two ``os.write`` of lines
+that are ready. ``--instructions`` counts with callgrind, without what the kernel does.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -22,11 +26,13 @@ import orjson
 import structlog
 from blinker import Namespace
 from blinker import Signal
+from callgrind import counted
 from flask import Flask
 from flask import g
 from flask import request
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from process import require_program
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter
 
@@ -43,6 +49,12 @@ WATCHES: dict[str, dict[str, Any]] = {
     "log": {"log": "info"},
     "audit": {"audit": "{user}@{ip} paid {amount}"},
 }
+PROGRAM = Path(__file__).resolve()
+FLOOR = ("all four", "floor")
+LINES = b"x" * 290 + b"\n", b"x" * 67 + b"\n"
+"""As long as the record and the audit line."""
+WARM_UP = 150
+"""Sends: more events than a span keeps."""
 ALL = {key: value for watch in WATCHES.values() for key, value in watch.items()} | {"count": "all_total"}
 
 
@@ -75,6 +87,20 @@ def peers(registry: CollectorRegistry) -> dict[str, Callable[..., None]]:
     return {"count": count, "span event": span_event, "log": log, "audit": audit}
 
 
+def by_hand(registry: CollectorRegistry) -> Callable[..., None]:
+    """Return what nothing that counts, adds an event and writes two lines can be cheaper than."""
+    inc = Counter("least", "least", ["currency"], registry=registry).labels("EUR").inc
+    log, audit = (os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("least.jsonl", "least.log"))
+
+    def receive(_sender: object, **payload: Any) -> None:
+        inc()
+        trace.get_current_span().add_event("order.paid", payload)
+        os.write(log, LINES[0])
+        os.write(audit, LINES[1])
+
+    return receive
+
+
 def make_signals(observability: Observability, registry: CollectorRegistry) -> dict[tuple[str, str], Signal]:
     namespace = Namespace()
     signals: dict[tuple[str, str], Signal] = {}
@@ -92,11 +118,13 @@ def make_signals(observability: Observability, registry: CollectorRegistry) -> d
     observability.watch(stopped, log="info").stop()
     signals["nothing", "receivers"] = Signal()
     signals["nothing", "receivers"].connect(lambda _sender, **_: None, weak=False)
+    signals[FLOOR] = Signal()
+    signals[FLOOR].connect(by_hand(registry), weak=False)
     return signals
 
 
-def measure(rounds: int, sends: int) -> dict[tuple[str, str], float]:
-    """Return microseconds a send."""
+def in_a_request(work: Callable[[Flask, dict[tuple[str, str], Signal]], None], *, times: int) -> None:
+    """Do it in so many requests of an observed app."""
     app = Flask("shop")
     provider = TracerProvider(shutdown_on_exit=False)
     registry = CollectorRegistry()
@@ -104,42 +132,97 @@ def measure(rounds: int, sends: int) -> dict[tuple[str, str], float]:
         app, registry=registry, tracer_provider=provider, log_stream="watched.jsonl", log_format="json"
     )
     signals = make_signals(observability, registry)
-    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     @app.get("/")
     def view() -> str:
+        work(app, signals)
+        return ""
+
+    for _ in range(times):
+        app.test_client().get("/")
+
+
+def measure(rounds: int, sends: int) -> dict[tuple[str, str], float]:
+    """Return microseconds a send."""
+    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def time_each(app: Flask, signals: dict[tuple[str, str], Signal]) -> None:
         for key, signal in signals.items():
             send = signal.send
             started_ns = time.thread_time_ns()
             for _ in range(sends):
                 send(app, **PAYLOAD)
             samples[key].append((time.thread_time_ns() - started_ns) / sends / 1000)
-        return ""
 
-    for _ in range(rounds + 1):
-        app.test_client().get("/")
+    in_a_request(time_each, times=rounds + 1)
     return {key: statistics.median(values[1:]) for key, values in samples.items()}
+
+
+def send_row(row: str, sends: int) -> None:
+    """Send each signal some times, and then one of them so often."""
+
+    def work(app: Flask, signals: dict[tuple[str, str], Signal]) -> None:
+        for signal in signals.values():
+            for _ in range(WARM_UP):
+                signal.send(app, **PAYLOAD)
+        send = signals[tuple(row.split("/"))].send  # type: ignore[index]
+        for _ in range(sends):
+            send(app, **PAYLOAD)
+
+    in_a_request(work, times=1)
+
+
+def count(sends: int) -> dict[tuple[str, str], float]:
+    """Return instructions a send: what a process executes that sends so many more."""
+    require_program("valgrind")
+    rows = [("nothing", "watch"), ("nothing", "receivers"), *((name, "watch") for name in WATCHES)]
+    rows += [("all four", kind) for kind in ("watch", "floor", "receivers")]
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
+
+    def instructions(row: tuple[str, str], times: int) -> int:
+        command = [sys.executable, str(PROGRAM), "--row", "/".join(row), "--sends", str(times)]
+        return counted(command, str(Path.cwd()), env)
+
+    before = instructions(rows[0], 0)
+    return {row: (instructions(row, sends) - before) / sends for row in rows}
+
+
+def print_table(found: dict[tuple[str, str], float], unit: str, form: str) -> None:
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    print(f"| {f'outputs, {unit}':<21} |   watch |   floor | of it | receivers | of them |")
+    print("| --------------------- | ------: | ------: | ----: | --------: | ------: |")
+    for name in ("nothing", "stopped", *WATCHES, "all four"):
+        own, floor, others = (found.get((name, kind)) for kind in ("watch", "floor", "receivers"))
+        if own is not None:
+            of_floor, of_others = (None if other is None else own / other for other in (floor, others))
+            print(
+                f"| {name:<21} | {shown(own, form):>7} | {shown(floor, form):>7} | {shown(of_floor, '.2f'):>5} | "
+                f"{shown(others, form):>9} | {shown(of_others, '.2f'):>7} |"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sends", type=int, default=400, help="sends of a row in a round")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--instructions", action="store_true", help="count them, with valgrind")
+    parser.add_argument("--row", metavar="OUTPUTS/KIND", help="send this row alone, and print nothing")
     parser.add_argument("--json", action="store_true", help="print the figures unrounded")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        found = measure(arguments.rounds, arguments.sends)
+        if arguments.row is not None:
+            send_row(arguments.row, arguments.sends)
+            found = {}
+        else:
+            found = count(arguments.sends) if arguments.instructions else measure(arguments.rounds, arguments.sends)
         os.chdir("/")
     if arguments.json:
-        print(json.dumps({f"{name}/{kind}": microseconds for (name, kind), microseconds in found.items()}))
-        return
-    print(f"| {'outputs':<10} | watch µs | receivers µs | of them |")
-    print("| ---------- | -------: | -----------: | ------: |")
-    for name in ("nothing", "stopped", *WATCHES, "all four"):
-        own, others = found[name, "watch"], found.get((name, "receivers"))
-        ratio = "" if others is None else f"{own / others:.2f}"
-        print(f"| {name:<10} | {own:>8.1f} | {'' if others is None else format(others, '.1f'):>12} | {ratio:>7} |")
+        print(json.dumps({f"{name}/{kind}": figure for (name, kind), figure in found.items()}))
+    elif found:
+        print_table(found, *(("instructions", ",.0f") if arguments.instructions else ("µs", ".1f")))
 
 
 if __name__ == "__main__":
