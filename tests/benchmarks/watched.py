@@ -11,9 +11,12 @@ that are ready. ``--instructions`` counts with callgrind, without what the kerne
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
+import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +29,6 @@ import orjson
 import structlog
 from blinker import Namespace
 from blinker import Signal
-from callgrind import counted
 from flask import Flask
 from flask import g
 from flask import request
@@ -53,6 +55,8 @@ PROGRAM = Path(__file__).resolve()
 FLOOR = ("all four", "floor")
 LINES = b"x" * 290 + b"\n", b"x" * 67 + b"\n"
 """As long as the record and the audit line."""
+MARK = "os_getppid"
+"""What CPython calls ``os.getppid`` in C."""
 WARM_UP = 150
 """Sends: more events than a span keeps."""
 ALL = {key: value for watch in WATCHES.values() for key, value in watch.items()} | {"count": "all_total"}
@@ -158,33 +162,38 @@ def measure(rounds: int, sends: int) -> dict[tuple[str, str], float]:
     return {key: statistics.median(values[1:]) for key, values in samples.items()}
 
 
-def send_row(row: str, sends: int) -> None:
-    """Send each signal some times, and then one of them so often."""
+def send_marked(sends: int) -> None:
+    """Print the rows, and send each so often between two calls that callgrind can see; both after a warm-up."""
 
     def work(app: Flask, signals: dict[tuple[str, str], Signal]) -> None:
-        for signal in signals.values():
-            for _ in range(WARM_UP):
-                signal.send(app, **PAYLOAD)
-        send = signals[tuple(row.split("/"))].send  # type: ignore[index]
-        for _ in range(sends):
-            send(app, **PAYLOAD)
+        print(json.dumps(list(signals)))
+        for times, mark in ((WARM_UP, int), (sends, os.getppid)):
+            for signal in signals.values():
+                send = signal.send
+                gc.collect()
+                mark()
+                for _ in range(times):
+                    send(app, **PAYLOAD)
+                mark()
 
     in_a_request(work, times=1)
 
 
 def count(sends: int) -> dict[tuple[str, str], float]:
-    """Return instructions a send: what a process executes that sends so many more."""
+    """Return instructions a send: what callgrind counts between the marks."""
     require_program("valgrind")
-    rows = [("nothing", "watch"), ("nothing", "receivers"), *((name, "watch") for name in WATCHES)]
-    rows += [("all four", kind) for kind in ("watch", "floor", "receivers")]
+    command = ["valgrind", "--tool=callgrind", f"--dump-before={MARK}", f"--callgrind-out-file={Path.cwd() / 'parts'}"]
+    command += [sys.executable, str(PROGRAM), "--marked", "--sends", str(sends)]
     env = {**os.environ, "PYTHONHASHSEED": "0"}
-
-    def instructions(row: tuple[str, str], times: int) -> int:
-        command = [sys.executable, str(PROGRAM), "--row", "/".join(row), "--sends", str(times)]
-        return counted(command, str(Path.cwd()), env)
-
-    before = instructions(rows[0], 0)
-    return {row: (instructions(row, sends) - before) / sends for row in rows}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    rows = [(name, kind) for name, kind in json.loads(done.stdout)]
+    parts = {}
+    for path in Path.cwd().glob("parts.*"):
+        numbers = dict(re.findall(r"^(part|totals): (\d+)", path.read_text(), re.MULTILINE))
+        parts[int(numbers["part"])] = int(numbers["totals"])
+    if len(parts) < 2 * len(rows):
+        raise RuntimeError(f"callgrind saw no {MARK}: this Python has no symbols")
+    return {row: parts[2 * number + 2] / sends for number, row in enumerate(rows)}
 
 
 def print_table(found: dict[tuple[str, str], float], unit: str, form: str) -> None:
@@ -208,16 +217,18 @@ def main() -> None:
     parser.add_argument("--sends", type=int, default=400, help="sends of a row in a round")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--instructions", action="store_true", help="count them, with valgrind")
-    parser.add_argument("--row", metavar="OUTPUTS/KIND", help="send this row alone, and print nothing")
+    parser.add_argument("--marked", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print the figures unrounded")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        if arguments.row is not None:
-            send_row(arguments.row, arguments.sends)
-            found = {}
+        found = {}
+        if arguments.marked:
+            send_marked(arguments.sends)
+        elif arguments.instructions:
+            found = count(arguments.sends)
         else:
-            found = count(arguments.sends) if arguments.instructions else measure(arguments.rounds, arguments.sends)
+            found = measure(arguments.rounds, arguments.sends)
         os.chdir("/")
     if arguments.json:
         print(json.dumps({f"{name}/{kind}": figure for (name, kind), figure in found.items()}))
