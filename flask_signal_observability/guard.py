@@ -82,6 +82,17 @@ class Guard:
             self.failed(sink, stage, error)
             return default
 
+    def kept(self, sink: str, stage: str, function: Callable[..., None]) -> Callable[..., None]:
+        """Return ``function`` behind the guard, for what is called so often that ``call`` would cost too much."""
+
+        def call(*arguments: Any) -> None:
+            try:
+                function(*arguments)
+            except Exception as error:  # noqa: BLE001
+                self.failed(sink, stage, error)
+
+        return call
+
     def failed(self, sink: str, stage: str, error: BaseException) -> None:
         """Count ``error`` under its sink and stage, and log it with its traceback at most once a minute."""
         try:

@@ -142,7 +142,7 @@ def make_user_reader(config: Config) -> Callable[[], str | None]:
 
 
 def _user_in_g() -> str | None:
-    here = g._get_current_object()  # one read of the proxy, not two
+    here = vars(g._get_current_object())  # one read of the proxy, and no call of its get()
     user = here.get("current_user")
     # Flask-Login's current_user, kept in g, is a proxy: looking at it would load the user from the session.
     if user is None or isinstance(user, LocalProxy):

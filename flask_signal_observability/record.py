@@ -196,9 +196,11 @@ class Outputs:
     """The name of a child span, which a timed event becomes; None: no span."""
     audit: bool = False
     """There is a line for the audit file."""
+    name: str = ""
+    """What the event is called."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True, eq=False)
 class EventRecord:
     """Something that happened, in a request or outside of one.
 

@@ -150,6 +150,15 @@ def test_requests_keep_no_memory() -> None:
         assert row["kept_bytes_a_request"] < 4
 
 
+def test_a_watched_signal_is_told_beside_the_least_that_it_could_cost() -> None:
+    command = [sys.executable, str(BENCHMARKS / "watched.py"), "--sends", "5", "--rounds", "1"]
+    told = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert 0 < told["nothing/watch"] < told["all four/watch"]
+    assert {"all four/floor", "all four/receivers", "stopped/watch", "count/watch"} <= told.keys()
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len({len(line) for line in lines}) == 1
+
+
 def test_the_steps_of_a_start_are_told() -> None:
     rows = rows_of("--start", "--rounds", "2")
     assert [row["step"].split()[0] for row in rows] == ["import"] * 4 + ["init_app"] * 2

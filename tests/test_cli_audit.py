@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from flask_signal_observability.audit.json_records import JsonRecords
 from flask_signal_observability.audit.key import AuditKey
 from flask_signal_observability.audit.line import format_access
+from flask_signal_observability.audit.line import format_event
 from flask_signal_observability.cli import cli
+from flask_signal_observability.redaction import Redaction
 
 from .chained_file import ChainedFile
 from .chained_file import record
@@ -237,3 +240,53 @@ def test_every_command_has_examples_in_its_help(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"flask observability audit {command} access_audit.log" in result.stdout
+
+
+class TestLinesOfWatchedSignals:
+    """What a template writes is no record of an access: it is counted and exported by its text."""
+
+    @pytest.fixture(params=["text", "json"])
+    def mixed(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+        """A record, two lines of a watched signal, a gap and a torn line with a record behind it."""
+        own = format_access(NOON_NS, "alice", "203.0.113.7", "/")
+        records = JsonRecords(Redaction())
+        texts = ["alice@203.0.113.7 paid 12.5", r"bob@- paid 3\x20000"]
+        as_json = request.param == "json"
+        lines = [
+            own,
+            *(records.event(NOON_NS, text, None) if as_json else format_event(NOON_NS, text) for text in texts),
+            own[:40] + own,
+            own[:20],
+        ]
+        (tmp_path / "mixed.log").write_bytes(b"\n".join(lines) + b"\n")
+        return tmp_path / "mixed.log"
+
+    def test_stats_counts_them_apart(self, mixed: Path) -> None:
+        told = json.loads(run("stats", mixed, "--json").output)
+        assert (told["records"], told["events"], told["other_lines"]) == (1, 2, 2)
+        assert "2 lines of watched signals" in run("stats", mixed).output
+
+    def test_tail_shows_them_where_nobody_asks_for_a_user(self, mixed: Path) -> None:
+        assert "paid" in run("tail", mixed, "--no-follow").output
+        assert "paid" in run("tail", mixed, "--no-follow", "--since", "2026-11-22").output
+        for filters in (("--user", "alice"), ("--path", "*"), ("--status", "2xx"), ("--since", "2026-11-23")):
+            result = run("tail", mixed, "--no-follow", *filters)
+            assert result.exit_code == 0, result.output
+            assert "paid" not in result.output
+
+    def test_export_has_their_text(self, mixed: Path) -> None:
+        entries = [json.loads(line) for line in run("export", mixed, "--jsonl").output.splitlines()]
+        assert [entry.get("text") for entry in entries] == [
+            None,
+            "alice@203.0.113.7 paid 12.5",
+            r"bob@- paid 3\x20000",
+        ]
+        rows = list(csv.DictReader(io.StringIO(run("export", mixed, "--csv").output)))
+        assert [(row["user"], row["text"]) for row in rows] == [
+            ("alice", ""),
+            ("", "alice@203.0.113.7 paid 12.5"),
+            ("", r"bob@- paid 3\x20000"),
+        ]
+
+    def test_a_chain_s_own_lines_are_none_of_them(self, path: Path) -> None:
+        assert json.loads(run("stats", path, "--json").output)["events"] == 0

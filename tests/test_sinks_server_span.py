@@ -36,6 +36,7 @@ from opentelemetry.trace import TraceFlags
 from opentelemetry.trace import TraceState
 
 from flask_signal_observability.sinks.server_span import starter as span_starter
+from flask_signal_observability.sinks.server_span.span import event_of
 from flask_signal_observability.sinks.server_span.span import ServerSpan
 from flask_signal_observability.sinks.server_span.starter import make_starter
 from flask_signal_observability.sinks.server_span.starter import NEEDED
@@ -529,6 +530,11 @@ def test_a_span_has_the_attributes_that_the_sdk_gives_its_own() -> None:
     # All but its ids, and what a span has for itself.
     same = theirs.keys() - {"_context", "_lock", "_attributes", "_events", "_links", "_status"}
     assert {name: getattr(ours, name) for name in same} == {name: theirs[name] for name in same}
+
+
+@needs_fast_path
+def test_an_event_has_the_attributes_that_the_sdk_gives_its_own() -> None:
+    assert vars(event_of("paid", {"amount": 1}, 5)) == vars(sdk.Event("paid", {"amount": 1}, 5))
 
 
 class OtherTracer(sdk.Tracer):

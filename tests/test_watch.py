@@ -222,6 +222,14 @@ class TestOutputs:
         ]
         assert observed.server_span.events == ()
 
+    def test_what_no_span_can_have_is_left_out_of_the_requests_own_without_a_word(
+        self, observed: Observed, paid: Signal, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        observed.observability.watch(paid, span_event=True)
+        visit(observed, lambda: paid.send("bank", parts=2**70, none=None, long="x" * 20))
+        assert dict(observed.server_span.events[0].attributes or {}) == {"parts": str(2**70), "long": "x" * 20}
+        assert caplog.text == ""
+
     @pytest.mark.parametrize(
         ("limits", "attributes"),
         [

@@ -32,6 +32,8 @@ class Filter:
         """Whether a record is wanted; what is no record is wanted where everything is."""
         if entry is None or "lost" in entry:
             return self == Filter()
+        if "text" in entry:  # a watched signal's: who, and what, only its template knows
+            return self == Filter(since=self.since) and (self.since is None or entry["time"] >= self.since)
         return (
             (self.user is None or fnmatchcase(entry["user"], self.user))
             and (self.path is None or fnmatchcase(entry["path"], self.path))
@@ -44,7 +46,7 @@ class Summary:
     """Counts records as they are read."""
 
     def __init__(self) -> None:
-        self.records = self.gaps = self.lost = self.others = 0
+        self.records = self.events = self.gaps = self.lost = self.others = 0
         self.first = self.last = ""
         self.users: Counter[str] = Counter()
         self.paths: Counter[str] = Counter()
@@ -60,7 +62,10 @@ class Summary:
             self.gaps += 1
             self.lost += entry["lost"]
         elif chosen.lets(entry):
-            self._count(entry)
+            if "text" in entry:
+                self.events += 1
+            else:
+                self._count(entry)
 
     def _count(self, entry: dict[str, Any]) -> None:
         time = entry["time"].isoformat()
@@ -77,6 +82,7 @@ class Summary:
         """Return it for JSON, so many users and paths of it."""
         return {
             "records": self.records,
+            "events": self.events,
             "first": self.first or None,
             "last": self.last or None,
             "gaps": self.gaps,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from . import json_line
 from . import line as text_line
 from .mark import without_mark
+from .record import AuditEvent
 from .record import AuditLineError
 
 if TYPE_CHECKING:
-    from .record import AuditEvent
     from .record import AuditGap
     from .record import AuditRecord
     from .record import JournalRecord
 
-__all__ = ["after_tear", "parse_audit_line", "parse_journal_line"]
+__all__ = ["after_tear", "event_of", "parse_audit_line", "parse_journal_line"]
+
+_EVENT = r"\[([^] ]*)\] (.+)"
 
 
 def parse_audit_line(line: str) -> AuditRecord | AuditEvent | AuditGap:
@@ -47,6 +50,20 @@ def parse_journal_line(line: str) -> JournalRecord | AuditGap:
         AuditLineError: It is no line of an error journal.
     """
     return json_line.parse_journal(line) if line.startswith("{") else text_line.parse_journal(line)
+
+
+def event_of(line: str) -> AuditEvent | None:
+    """Return what has the form of a watched signal's text line, ``[time] …``: what a reader makes of it, and no proof.
+
+    A record that was torn has it, too, unless another one follows on the same line.
+    """
+    match = re.fullmatch(_EVENT, line)
+    if match is None or after_tear(line) is not None:
+        return None
+    try:
+        return AuditEvent(text_line.read_time(match[1]), match[2])
+    except AuditLineError:
+        return None
 
 
 def after_tear(line: str) -> str | None:

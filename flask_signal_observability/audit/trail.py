@@ -14,7 +14,9 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 from ..errors import ObservabilityError
+from .mark import Note
 from .mark import split
+from .reading import event_of
 from .reading import parse_audit_line
 from .record import AuditLineError
 
@@ -144,9 +146,14 @@ class _Followed:
 
 
 def entry_of(line: bytes) -> dict[str, Any] | None:
-    """Return what a line tells, by the names of ``AuditRecord``'s fields, None where it is no record."""
+    """Return what a line tells, by the names of ``AuditRecord``'s or ``AuditEvent``'s fields; None for no record."""
     record, _ = split(line)
     try:
-        return dataclasses.asdict(parse_audit_line(record.decode()))
-    except (AuditLineError, UnicodeDecodeError):
+        text = record.decode()
+        try:
+            return dataclasses.asdict(parse_audit_line(text))
+        except AuditLineError:
+            event = None if Note.read(record) else event_of(text)
+            return None if event is None else dataclasses.asdict(event)
+    except UnicodeDecodeError:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 
 from ..audit.entries import Filter
 from ..audit.entries import Summary
+from ..audit.record import AuditRecord
 from ..audit.trail import entry_of
 from ..audit.trail import follow
 from ..audit.trail import in_order
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["audit"]
+
+COLUMNS = [*(field.name for field in dataclasses.fields(AuditRecord)), "text"]
+"""Of a CSV file; ``text`` is the line of a watched signal."""
 
 TAIL_EXAMPLES = """\b
 Examples:
@@ -122,6 +127,8 @@ def stats(
         f"{summary.records} records by {len(summary.users)} users, {summary.first or '-'} to {summary.last or '-'}"
     )
     click.echo(f"{summary.lost} records lost in {summary.gaps} gaps; {summary.others} lines are no records")
+    if summary.events:
+        click.echo(f"{summary.events} lines of watched signals")
     for title, counts in (("user", summary.users), ("path", summary.paths), ("status", summary.statuses)):
         _print_table(title, counts.most_common(top))
     _print_table("hour (UTC)", sorted(summary.hours.items()))
@@ -180,7 +187,7 @@ def _write_csv(entries: Iterable[dict[str, Any]], output: Any) -> None:
     writer: Any = None
     for entry in entries:
         if writer is None:
-            writer = csv.DictWriter(output, list(entry), lineterminator="\n", extrasaction="ignore")
+            writer = csv.DictWriter(output, COLUMNS, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
         writer.writerow({name: _cell(value) for name, value in entry.items()})
 

@@ -50,8 +50,14 @@ class Cell:
 
     def inc(self, amount: int = 1) -> None:
         """Add to it."""
-        with self._store.lock:
-            self._store.words[self.index] += amount
+        # The hot path of what is counted outside of a request's end: `with` takes half as long again.
+        store = self._store
+        lock = store.lock
+        lock.acquire()
+        try:
+            store.words[self.index] += amount
+        finally:
+            lock.release()
 
     def set(self, value: int) -> None:
         """Replace it."""

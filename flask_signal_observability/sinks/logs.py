@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 from typing import TYPE_CHECKING
 
 from structlog.tracebacks import safe_str
 
+from ..event_line import EventLines
 from ..log_output import open_output
 from ..log_sampling import LogSampling
 from ..record import error_type_of
@@ -109,30 +111,28 @@ class LogsSink(Sink):
 
     def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
         """Return what writes an event at the level that was asked for; its fields are plain and redacted."""
-        level, service = outputs.level, self._service
+        level = outputs.level
         if level is None or outputs.level_number < self._least:
             return None
+        if self._render is not to_json_line:
+            return partial(self._write_event, level)
+        line_of, write_line = EventLines(level, outputs.name, self._service, OWN_KEYS).of, self._write_line
 
         def write(event: EventRecord, record: RequestRecord | None) -> None:
-            line: Line = {
-                "timestamp": timestamp_of(event.unix_ns),
-                "level": level,
-                "event": event.name,
-                "service": service,
-            }
-            if record is not None:
-                line["request_id"] = record.request_id
-                if record.trace_id is not None:
-                    line["trace_id"], line["span_id"] = record.trace_id, record.span_id
-            fields = event.fields
-            if not OWN_KEYS.isdisjoint(fields):
-                fields = {key: value for key, value in fields.items() if key not in OWN_KEYS}
-            line.update(fields)
-            if event.duration_ns is not None:
-                line["duration_seconds"] = event.duration_ns / 1e9
-            self._write(line, record)
+            line = line_of(event, record)
+            if line is not None:
+                write_line(line)
+            else:
+                self._write_event(level, event, record)
 
         return write
+
+    def _write_event(self, level: str, event: EventRecord, record: RequestRecord | None) -> None:
+        line = self._line(event, record, level)
+        line |= {key: value for key, value in event.fields.items() if key not in OWN_KEYS}
+        if event.duration_ns is not None:
+            line["duration_seconds"] = event.duration_ns / 1e9
+        self._write(line, record)
 
     def finish(self, record: RequestRecord) -> None:
         """Write ``request_finished``: an error if ``error_type`` is set, a warning for a 4xx, else info."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.trace import INVALID_SPAN
 from opentelemetry.trace import Status
 from opentelemetry.trace import StatusCode
 
@@ -57,24 +58,15 @@ class SpanEvents:
     def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
         """Return what adds an event to the span that is current, or makes a child of it that has ended."""
         event_name, span_name = outputs.span_event, outputs.span
+        told_name = event_name or ""
 
         def add_event(event: EventRecord, record: RequestRecord | None) -> None:
             # The hot path of a watched signal.
-            waiting: RequestSpan | None = None if record is None else record.span
-            span: Any
-            if waiting is not None and record is not None and otel_context.get_current() is record.context:
-                span = waiting  # found without a look at what is current
-            else:
-                span = trace.get_current_span()
-            if not span.is_recording():
+            span = span_here(record)
+            if type(span) is ServerSpan and span.add_own_event(told_name, event.fields, event.unix_ns):
                 return
-            if type(span) is RequestSpan:
-                span = span.start()
-            attributes = self._attributes.of_event(event.fields)
-            if type(span) is ServerSpan:
-                span.add_own_event(event_name or "", attributes, event.unix_ns)
-            else:
-                span.add_event(event_name or "", attributes, event.unix_ns)
+            if span.is_recording():
+                span.add_event(told_name, self._attributes.of_event(event.fields), event.unix_ns)
 
         def make_child(event: EventRecord, record: RequestRecord | None) -> None:
             if event_name is not None:
@@ -100,3 +92,17 @@ class SpanEvents:
             span.set_attribute("error.type", error_type_of(event.error))
             span.set_status(Status(StatusCode.ERROR, self._errors.describe(event.error)))
         span.end(event.unix_ns)
+
+
+def span_here(record: RequestRecord | None) -> Any:
+    """Return the span that is current; the request's own is started where anybody will see it."""
+    waiting: RequestSpan | None = None if record is None else record.span
+    if waiting is None or record is None or otel_context.get_current() is not record.context:
+        span: Any = trace.get_current_span()
+        if type(span) is not RequestSpan:
+            return span
+        waiting = span
+    started = waiting.started_span  # each look at an attribute of it is a long one
+    if started is not None:
+        return started
+    return waiting.start() if waiting.is_recording() else INVALID_SPAN

@@ -40,11 +40,11 @@ MAX_FIELDS = 64
 MAX_CHARACTERS = 2048
 """Of one text; as many as a field of the audit file may have."""
 
-MAX_KEYS = 1024
-"""Names of fields that are remembered."""
+MAX_SHAPES = 1024
+"""Sets of names that are remembered."""
 
-FEWEST_SUSPECT = 6
-"""Nothing shorter looks like a credential."""
+FEWEST_SUSPECT = 13
+"""No shorter word looks like a credential, but for a password in a URL."""
 
 INT_BITS = 63
 MIN_INT, MAX_INT = -(2**INT_BITS), 2**INT_BITS - 1
@@ -136,31 +136,48 @@ def make_extract(fields: tuple[str, ...] | None, redaction: Redaction, guard: Gu
     return _scalars(redaction, guard) if fields is None else _named(fields, redaction, guard)
 
 
+def is_word(text: str) -> bool:
+    """Tell whether a text is short and of one piece, in which no credential has room."""
+    if len(text) >= FEWEST_SUSPECT or not text.isascii():
+        return False
+    return text.isalnum() or (text.isprintable() and " " not in text and "/" not in text)
+
+
+def all_plain(payload: Payload) -> bool:
+    """Tell whether every value may leave as it is."""
+    for value in payload.values():
+        kind = type(value)
+        if kind is str:
+            if not is_word(value) and _clean(value) != value:
+                return False
+        elif kind is int:
+            if not MIN_INT <= value <= MAX_INT:
+                return False
+        elif kind is not float and kind is not bool:
+            return False
+    return True
+
+
 def _scalars(redaction: Redaction, guard: Guard) -> Extract:
     hides = redaction.hides
-    hidden: dict[str, bool] = {}
+    are_open: dict[tuple[str, ...], bool] = {}
 
     def scalars(payload: Payload) -> dict[str, Any]:
-        # The hot path of a watched signal.
+        # The hot path of a watched signal: the payload was made for this call, and mostly it is plain as it is.
+        keys = tuple(payload)
+        is_open = are_open.get(keys)
+        if is_open is None:
+            is_open = len(keys) <= MAX_FIELDS and not any(map(hides, keys))
+            if len(are_open) < MAX_SHAPES:
+                are_open[keys] = is_open
+        return payload if is_open and all_plain(payload) else cleaned(payload)
+
+    def cleaned(payload: Payload) -> dict[str, Any]:
         found = {}
         for key, value in payload.items():
-            is_hidden = hidden.get(key)
-            if is_hidden is None:
-                is_hidden = hides(key)
-                if len(hidden) < MAX_KEYS:
-                    hidden[key] = is_hidden
-            kind = type(value)
-            if is_hidden:
-                found[key] = MASK
-            elif kind is str:
-                short = len(value) < FEWEST_SUSPECT and value.isascii()
-                found[key] = value if short else _clean(value)
-            elif kind is float or kind is bool or (kind is int and MIN_INT <= value <= MAX_INT):
-                found[key] = value
-            else:
-                plain = guard.call("watch", "fields", scalar, value, default=UNPRINTABLE)
-                if plain is not MISSING:
-                    found[key] = plain
+            plain = MASK if hides(key) else guard.call("watch", "fields", scalar, value, default=UNPRINTABLE)
+            if plain is not MISSING:
+                found[key] = plain
         return found if len(found) <= MAX_FIELDS else dict(itertools.islice(found.items(), MAX_FIELDS))
 
     return scalars

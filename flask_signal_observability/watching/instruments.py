@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..metrics_store.family import Family
     from ..record import RequestRecord
     from ..sinks.metrics import MetricsSink
-    from .settings import Label
+    from .keywords import Label
     from .settings import WatchSettings
 
     Payload = dict[str, Any]

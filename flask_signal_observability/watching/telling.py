@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,9 @@ def make_tell(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Tel
     guard = pipeline.guard
     call = guard.call
     instruments = _instruments(settings, pipeline, many=many)
-    count = None if instruments is None or settings.count is None else instruments.count
+    count = None
+    if instruments is not None and settings.count is not None:
+        count = guard.kept(SINK, "count", instruments.count)
     measure = None if instruments is None or settings.measure is None else instruments.measure
     emit = _make_emit(settings, pipeline)
     when = settings.when
@@ -58,7 +59,7 @@ def make_tell(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Tel
             return
         unix_ns = time.time_ns()
         if count is not None:
-            call(SINK, "count", count, payload)
+            count(payload)
         value = duration_ns = None
         if started is not None:
             duration_ns = time.perf_counter_ns() - started.started_ns
@@ -74,7 +75,7 @@ def make_tell(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Tel
         if emit is not None:
             emit(sender, payload, record, unix_ns, duration_ns)
 
-    return partial(call, SINK, "tell", tell)
+    return guard.kept(SINK, "tell", tell)
 
 
 def _instruments(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Instruments | None:

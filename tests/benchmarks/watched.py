@@ -1,20 +1,27 @@
 """What a watched signal costs, beside receivers that do the same with the libraries that people use.
 
-python tests/benchmarks/watched.py [--sends 400] [--rounds 15]
+python tests/benchmarks/watched.py [--sends 400] [--rounds 15] [--instructions]
 
 Each row is a signal of its own, sent in one request of one process; the rows take turns, so that what slows the
-machine down slows all of them. CPU time of the thread, median of the rounds.
+machine down slows all of them. CPU time of the thread, median of the rounds. The floor is a receiver that does the
+least by hand: ``add_event`` on the current span, ``inc`` of a counter that is at hand, and two ``os.write`` of lines
+that are ready. ``--instructions`` counts with callgrind, without what the kernel does.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -27,6 +34,7 @@ from flask import g
 from flask import request
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from process import require_program
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter
 
@@ -43,6 +51,14 @@ WATCHES: dict[str, dict[str, Any]] = {
     "log": {"log": "info"},
     "audit": {"audit": "{user}@{ip} paid {amount}"},
 }
+PROGRAM = Path(__file__).resolve()
+FLOOR = ("all four", "floor")
+LINES = b"x" * 290 + b"\n", b"x" * 67 + b"\n"
+"""As long as the record and the audit line."""
+MARK = "os_getppid"
+"""What CPython calls ``os.getppid`` in C."""
+WARM_UP = 150
+"""Sends: more events than a span keeps."""
 ALL = {key: value for watch in WATCHES.values() for key, value in watch.items()} | {"count": "all_total"}
 
 
@@ -75,6 +91,20 @@ def peers(registry: CollectorRegistry) -> dict[str, Callable[..., None]]:
     return {"count": count, "span event": span_event, "log": log, "audit": audit}
 
 
+def by_hand(registry: CollectorRegistry) -> Callable[..., None]:
+    """Return what nothing that counts, adds an event and writes two lines can be cheaper than."""
+    inc = Counter("least", "least", ["currency"], registry=registry).labels("EUR").inc
+    log, audit = (os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("least.jsonl", "least.log"))
+
+    def receive(_sender: object, **payload: Any) -> None:
+        inc()
+        trace.get_current_span().add_event("order.paid", payload)
+        os.write(log, LINES[0])
+        os.write(audit, LINES[1])
+
+    return receive
+
+
 def make_signals(observability: Observability, registry: CollectorRegistry) -> dict[tuple[str, str], Signal]:
     namespace = Namespace()
     signals: dict[tuple[str, str], Signal] = {}
@@ -92,11 +122,13 @@ def make_signals(observability: Observability, registry: CollectorRegistry) -> d
     observability.watch(stopped, log="info").stop()
     signals["nothing", "receivers"] = Signal()
     signals["nothing", "receivers"].connect(lambda _sender, **_: None, weak=False)
+    signals[FLOOR] = Signal()
+    signals[FLOOR].connect(by_hand(registry), weak=False)
     return signals
 
 
-def measure(rounds: int, sends: int) -> dict[tuple[str, str], float]:
-    """Return microseconds a send."""
+def in_a_request(work: Callable[[Flask, dict[tuple[str, str], Signal]], None], *, times: int) -> None:
+    """Do it in so many requests of an observed app."""
     app = Flask("shop")
     provider = TracerProvider(shutdown_on_exit=False)
     registry = CollectorRegistry()
@@ -104,42 +136,104 @@ def measure(rounds: int, sends: int) -> dict[tuple[str, str], float]:
         app, registry=registry, tracer_provider=provider, log_stream="watched.jsonl", log_format="json"
     )
     signals = make_signals(observability, registry)
-    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     @app.get("/")
     def view() -> str:
+        work(app, signals)
+        return ""
+
+    for _ in range(times):
+        app.test_client().get("/")
+
+
+def measure(rounds: int, sends: int) -> dict[tuple[str, str], float]:
+    """Return microseconds a send."""
+    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def time_each(app: Flask, signals: dict[tuple[str, str], Signal]) -> None:
         for key, signal in signals.items():
             send = signal.send
             started_ns = time.thread_time_ns()
             for _ in range(sends):
                 send(app, **PAYLOAD)
             samples[key].append((time.thread_time_ns() - started_ns) / sends / 1000)
-        return ""
 
-    for _ in range(rounds + 1):
-        app.test_client().get("/")
+    in_a_request(time_each, times=rounds + 1)
     return {key: statistics.median(values[1:]) for key, values in samples.items()}
+
+
+def send_marked(sends: int) -> None:
+    """Print the rows, and send each so often between two calls that callgrind can see; both after a warm-up."""
+
+    def work(app: Flask, signals: dict[tuple[str, str], Signal]) -> None:
+        print(json.dumps(list(signals)))
+        for times, mark in ((WARM_UP, int), (sends, os.getppid)):
+            for signal in signals.values():
+                send = signal.send
+                gc.collect()
+                mark()
+                for _ in range(times):
+                    send(app, **PAYLOAD)
+                mark()
+
+    in_a_request(work, times=1)
+
+
+def count(sends: int) -> dict[tuple[str, str], float]:
+    """Return instructions a send: what callgrind counts between the marks."""
+    require_program("valgrind")
+    command = ["valgrind", "--tool=callgrind", f"--dump-before={MARK}", f"--callgrind-out-file={Path.cwd() / 'parts'}"]
+    command += [sys.executable, str(PROGRAM), "--marked", "--sends", str(sends)]
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    rows = [(name, kind) for name, kind in json.loads(done.stdout)]
+    parts = {}
+    for path in Path.cwd().glob("parts.*"):
+        numbers = dict(re.findall(r"^(part|totals): (\d+)", path.read_text(), re.MULTILINE))
+        parts[int(numbers["part"])] = int(numbers["totals"])
+    if len(parts) < 2 * len(rows):
+        raise RuntimeError(f"callgrind saw no {MARK}: this Python has no symbols")
+    return {row: parts[2 * number + 2] / sends for number, row in enumerate(rows)}
+
+
+def print_table(found: dict[tuple[str, str], float], unit: str, form: str) -> None:
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    print(f"| {f'outputs, {unit}':<21} |   watch |   floor | of it | receivers | of them |")
+    print("| --------------------- | ------: | ------: | ----: | --------: | ------: |")
+    for name in ("nothing", "stopped", *WATCHES, "all four"):
+        own, floor, others = (found.get((name, kind)) for kind in ("watch", "floor", "receivers"))
+        if own is not None:
+            of_floor, of_others = (None if other is None else own / other for other in (floor, others))
+            print(
+                f"| {name:<21} | {shown(own, form):>7} | {shown(floor, form):>7} | {shown(of_floor, '.2f'):>5} | "
+                f"{shown(others, form):>9} | {shown(of_others, '.2f'):>7} |"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sends", type=int, default=400, help="sends of a row in a round")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--instructions", action="store_true", help="count them, with valgrind")
+    parser.add_argument("--marked", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print the figures unrounded")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        found = measure(arguments.rounds, arguments.sends)
+        found = {}
+        if arguments.marked:
+            send_marked(arguments.sends)
+        elif arguments.instructions:
+            found = count(arguments.sends)
+        else:
+            found = measure(arguments.rounds, arguments.sends)
         os.chdir("/")
     if arguments.json:
-        print(json.dumps({f"{name}/{kind}": microseconds for (name, kind), microseconds in found.items()}))
-        return
-    print(f"| {'outputs':<10} | watch µs | receivers µs | of them |")
-    print("| ---------- | -------: | -----------: | ------: |")
-    for name in ("nothing", "stopped", *WATCHES, "all four"):
-        own, others = found[name, "watch"], found.get((name, "receivers"))
-        ratio = "" if others is None else f"{own / others:.2f}"
-        print(f"| {name:<10} | {own:>8.1f} | {'' if others is None else format(others, '.1f'):>12} | {ratio:>7} |")
+        print(json.dumps({f"{name}/{kind}": figure for (name, kind), figure in found.items()}))
+    elif found:
+        print_table(found, *(("instructions", ",.0f") if arguments.instructions else ("µs", ".1f")))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Attributes = dict[str, AttributeValue]
 
-__all__ = ["PLAIN", "SERVER", "UNSET", "OwnAttributes", "ServerSpan", "readable_span"]
+__all__ = ["PLAIN", "SERVER", "UNSET", "OwnAttributes", "ServerSpan", "event_of", "readable_span"]
 
 # A member of an enumeration is looked up at length (CPython 3.11).
 SERVER = SpanKind.SERVER
@@ -64,6 +64,13 @@ def readable_span(
         "_status": status,
     }
     return span
+
+
+def event_of(name: str, attributes: dict[str, Any], unix_ns: int) -> sdk.Event:
+    """Return what ``Event(...)`` does."""
+    event = sdk.Event.__new__(sdk.Event)
+    event.__dict__ = {"_name": name, "_timestamp": unix_ns, "_attributes": attributes}
+    return event
 
 
 class OwnAttributes(dict[str, Any]):
@@ -118,23 +125,26 @@ class ServerSpan(sdk.Span):
                 return
         self.set_attributes(attributes)
 
-    def add_own_event(self, name: str, attributes: Attributes, unix_ns: int) -> None:
-        """Add an event of which the caller knows that the keys of its attributes are text; none where it has ended."""
+    def add_own_event(self, name: str, attributes: dict[str, Any], unix_ns: int) -> bool:
+        """Add an event, unless the span has ended; False where the SDK would not take the attributes as they are.
+
+        The caller knows that their keys are text.
+        """
         limits = self._limits
         if (
-            limits.max_attribute_length is None
-            and (limits.max_event_attributes is None or len(attributes) <= limits.max_event_attributes)
-            and PLAIN.issuperset(map(type, attributes.values()))
-            and "" not in attributes
+            limits.max_attribute_length is not None
+            or (limits.max_event_attributes is not None and len(attributes) > limits.max_event_attributes)
+            or not PLAIN.issuperset(map(type, attributes.values()))
+            or "" in attributes
         ):
-            event = sdk.Event(name, OwnAttributes(attributes), unix_ns)
+            return False
+        if self._events == ():
             with self._lock:
-                if self._end_time is None:
-                    if self._events == ():
-                        self._events = self._new_events()  # type: ignore[no-untyped-call]
-                    self._events.append(event)
-        elif self._end_time is None:
-            self.add_event(name, attributes, unix_ns)
+                if self._events == ():
+                    self._events = self._new_events()  # type: ignore[no-untyped-call]
+        if self._end_time is None:
+            self._events.append(event_of(name, attributes.copy(), unix_ns))  # under a lock of its own
+        return True
 
     def _readable_span(self) -> sdk.ReadableSpan:
         return readable_span(
