@@ -116,7 +116,7 @@ class LogsSink(Sink):
             return None
         if self._render is not to_json_line:
             return partial(self._write_event, level)
-        line_of, write_line = EventLines(level, outputs.name, self._service, OWN_KEYS).of, self._write_line
+        line_of, write_line = EventLines(level, outputs.name, self._service, OWN_KEYS).of, self._stream.write
 
         def write(event: EventRecord, record: RequestRecord | None) -> None:
             line = line_of(event, record)
