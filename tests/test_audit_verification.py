@@ -40,7 +40,7 @@ class Sample:
             one.write(2)
             other.write(3)
         one.close()
-        other.chain._next_heads_seconds = 0  # as a second later
+        other.chain.due_seconds = 0  # as a second later
         other.write(1)
         other.abandon()
         self.lines = self.path.read_bytes().splitlines(keepends=True)
