@@ -407,6 +407,27 @@ def test_what_strikes_behind_the_write_of_a_sealed_record_breaks_no_chain(make, 
     assert sum(LINE.decode() in line for line in lines_of(path)) == 3
 
 
+def test_a_file_that_is_renamed_before_its_first_record_is_in_the_order_of_its_series(make, path):
+    """Its writer goes on in another one, which has a record by then."""
+    early, late = RealChain(KEY), make(seal=RealChain(KEY))
+    opened = early.opened
+
+    def renamed_meanwhile(*arguments):
+        early.opened = opened
+        path.rename(path.with_suffix(".1"))
+        late.write(LINE)
+        opened(*arguments)
+
+    early.opened = renamed_meanwhile
+    writer = make(seal=early, check_interval_seconds=0)
+    for _ in range(3):
+        writer.write(LINE)
+    for each in (writer, late):
+        each.close()
+    report = verify([path, path.with_suffix(".1")], [KEY])
+    assert (report.verdict, report.findings) == (Verdict.INTACT, ())
+
+
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, Struck])
 def test_what_strikes_amid_a_record_is_a_gap_whatever_it_is(make, path, monkeypatch, error):
     writer = make()
@@ -493,7 +514,7 @@ def test_dev_full_is_an_error_each_time():
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("options", [(), ("--rotate", "--format", "json", "--durability", "group")])
+@pytest.mark.parametrize("options", [("--chain",), ("--rotate", "--format", "json", "--durability", "group")])
 def test_nothing_acknowledged_is_lost_or_written_twice_under_renames_hang_ups_and_kills(options):
     """The short form of ``tests/stress/audit.py``."""
     command = [sys.executable, str(ROOT / "tests" / "stress" / "audit.py"), "--rounds", "2", "--disk", "0", *options]

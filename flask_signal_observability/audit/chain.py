@@ -78,13 +78,17 @@ class Chain:
         self._begin()
 
     def opened(self, path: Path, descriptor: int) -> None:
-        """Take note of the file that the next lines go to: the first of them brings the opening note with it."""
+        """Take note of the file that the next lines go to: the first of them brings the opening note with it.
+
+        The note tells the time of now, when the path leads to the file, so that files of a series are in its order.
+        """
         if self._process_id != os.getpid():
             self._begin()
         if path != self._path or self._heads is None:
             self._close_heads()
             self._heads = HeadsFile(heads_path(path), self._key) if _is_regular(descriptor) else None
         self._path, self._descriptor = path, descriptor
+        self._opened_ns = time.time_ns()
         self._opening = self._noting = True
 
     def seal(self, line: bytes) -> bytes:
@@ -137,6 +141,7 @@ class Chain:
         self._left_behind = b""
         self._as_json = False
         self._opened = self._file_began = ""
+        self._opened_ns = time.time_ns()
         self._opening = self._noting = True
         self.due_seconds = 0.0
         self._next_checkpoint_seconds = monotonic() + CHECKPOINT_SECONDS
@@ -154,8 +159,10 @@ class Chain:
         fields = {**(self._origin() if self._opening else {}), **self._other_heads()}
         if not fields:
             return []
-        note = Note.at(time.time_ns(), "opened" if self._opening else "checkpoint", fields)
-        if self._opening:
+        if not self._opening:
+            note = Note.at(time.time_ns(), "checkpoint", fields)
+        else:
+            note = Note.at(self._opened_ns, "opened", fields)
             self._opened = note.time
             self._put_head(monotonic())  # before the first line, lest a writer that is killed right after it be unknown
         return [note.line(as_json=as_json)]

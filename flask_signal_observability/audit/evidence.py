@@ -120,12 +120,7 @@ class Evidence:
             return None
         self.chains[mark.writer] = chain
         if key is None:
-            self.find(
-                Kind.WRONG_KEY,
-                place,
-                chain.name,
-                f"the chain is sealed with the key {note.fields.get('key')!r}, which is not among those given",
-            )
+            self.find(Kind.WRONG_KEY, place, chain.name, _wrong_key(note.fields.get("key", ""), list(self.keys)))
         return chain
 
     def _fits(self, chain: WriterChain, mark: Mark, note: Note | None, place: Place) -> bool:
@@ -328,3 +323,19 @@ def _seconds_apart(one: str, other: str) -> float:
         return abs((datetime.fromisoformat(one) - datetime.fromisoformat(other)).total_seconds())
     except (ValueError, TypeError):
         return 0.0
+
+
+def _wrong_key(named: str, given: list[str]) -> str:
+    """Return what is the matter with the key, and what to do. No key has the id ``-``."""
+    if named == "-":
+        return (
+            "the chain is sealed without a key, as anybody can: verify without a key what was written before there was "
+            "one; where there was one, somebody has sealed these lines anew"
+        )
+    if given == ["-"]:
+        return f"the chain is sealed with the key {named!r}, and no key was given: give it with --key-file"
+    return (
+        f"the chain is sealed with the key {named!r}, and the wrong one was given, {', '.join(map(repr, given))}: give "
+        "the one that the app had then, too, with another --key-file; if it never had such a key, somebody has sealed "
+        "these lines anew"
+    )

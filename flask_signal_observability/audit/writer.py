@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditWriter"]
 
+OPENINGS = 3
+"""So often a file is opened that is renamed in the same moment."""
+
 
 class AuditWriter(FollowedFile):
     """Appends records, each a line and one ``os.write``; what could not be written is told when it can be again.
@@ -216,15 +219,23 @@ class AuditWriter(FollowedFile):
                 self._durability.left(file)
 
     def _open(self) -> Descriptor:
+        for attempt in range(OPENINGS):
+            file = self._entered()
+            if self._seal is None:
+                break
+            self._seal.opened(self.path, file.number)
+            if not file.is_regular or file.is_at(self.path) or attempt == OPENINGS - 1:
+                break  # else it was renamed before its opening: it would seem younger than the file in its place
+        if file.is_new and self._durability is not None:
+            sync_directory(self.path.parent)
+        return file
+
+    def _entered(self) -> Descriptor:
         file = super()._open()
         while self._rotation is not None and file.is_regular:
             if self._rotation.enter(file):
                 break
             file = super()._open()  # it was renamed before anybody could know that it is written to
-        if file.is_new and self._durability is not None:
-            sync_directory(self.path.parent)
-        if self._seal is not None:
-            self._seal.opened(self.path, file.number)
         return file
 
     def _look_at(self, file: Descriptor) -> None:
