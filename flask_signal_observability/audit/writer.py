@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditWriter"]
 
-OPENINGS = 3
-"""So often a file is opened that is renamed in the same moment."""
+RENAMES = 2
+"""So often a file is left that was renamed while it was opened."""
 
 
 class AuditWriter(FollowedFile):
@@ -219,13 +219,14 @@ class AuditWriter(FollowedFile):
                 self._durability.left(file)
 
     def _open(self) -> Descriptor:
-        for attempt in range(OPENINGS):
-            file = self._entered()
-            if self._seal is None:
-                break
+        file = self._entered()
+        if self._seal is not None:
             self._seal.opened(self.path, file.number)
-            if not file.is_regular or file.is_at(self.path) or attempt == OPENINGS - 1:
-                break  # else it was renamed before its opening: it would seem younger than the file in its place
+            for _ in range(RENAMES):
+                if not file.is_regular or file.is_at(self.path):
+                    break
+                file = self._entered()  # the other one would seem younger than the one in its place
+                self._seal.opened(self.path, file.number)
         if file.is_new and self._durability is not None:
             sync_directory(self.path.parent)
         return file
