@@ -1,10 +1,11 @@
-"""A small writer that follows the audit writer's way with a seal: lock, seal, one write, commit."""
+"""A small writer that follows the audit writer's way with a seal: lock, seal, one write."""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from flask_signal_observability.audit.chain import Chain
@@ -39,24 +40,18 @@ class ChainedFile:
     def open(self) -> None:
         self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         self.torn = self.path.stat().st_size > 0 and not self.path.read_bytes().endswith(b"\n")
-        assert self.chain.opened(self.path, self.descriptor) == []
+        self.chain.opened(self.path, self.descriptor)
 
     def write(self, count: int = 1, *, cut_at: int | None = None) -> None:
         for _ in range(count):
             with self._lock:
-                data = self.chain.seal(record(self.number, as_json=self.as_json)) + b"\n"
+                self._put(record(self.number, as_json=self.as_json), cut_at)
                 self.number += 1
-                self._append(data if cut_at is None else data[:cut_at])
-                if cut_at is None:
-                    self.chain.commit()
-                else:
-                    self.chain.torn()
-                    self.torn = True
 
     def close(self) -> None:
-        for line in self.chain.closing():
-            self._append(line + b"\n")
-            self.chain.commit()
+        last = self.chain.closing()
+        if last is not None:
+            self._put(last)
         self.abandon()
 
     def abandon(self) -> None:
@@ -67,6 +62,17 @@ class ChainedFile:
         self.path.rename(self.path.with_name(name))
         self.close()
         self.open()
+
+    def _put(self, line: bytes, cut_at: int | None = None) -> None:
+        before = self.chain.state
+        sealed = self.chain.seal(line)
+        self._append((sealed + b"\n")[:cut_at])
+        if cut_at is not None:
+            self.chain.state = before
+            self.chain.torn(sealed)
+            self.torn = True
+        elif time.monotonic() >= self.chain.due_seconds:
+            self.chain.written(time.monotonic())
 
     def _append(self, data: bytes) -> None:
         os.write(self.descriptor, b"\n" + data if self.torn else data)

@@ -40,7 +40,7 @@ class Sample:
             one.write(2)
             other.write(3)
         one.close()
-        other.chain._next_heads_seconds = 0  # as a second later
+        other.chain.due_seconds = 0  # as a second later
         other.write(1)
         other.abandon()
         self.lines = self.path.read_bytes().splitlines(keepends=True)
@@ -342,6 +342,52 @@ def test_a_line_behind_a_torn_one_is_proved(tmp_path: Path) -> None:
     other.close()
     report = verify([path], [KEY])
     assert (report.verdict, found(report)) == (Verdict.TORN, [(Kind.TORN, 9)])
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_record_that_was_killed_amid_its_digest_is_torn_whoever_came_right_behind_it(
+    tmp_path: Path, as_json: bool
+) -> None:
+    path = tmp_path / "audit.log"
+    killed, other = (ChainedFile(path, as_json=as_json) for _ in range(2))
+    for writer in (killed, other):
+        writer.write(2)
+    killed.write(cut_at=-20)
+    killed.abandon()
+    other.write(2)
+    other.close()
+    assert [kind for kind, _ in found(verify([path], [KEY]))] == [Kind.TORN]
+
+
+def test_what_only_looks_like_a_killed_record_is_an_insertion(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    killed, other = (ChainedFile(path) for _ in range(2))
+    for writer in (killed, other):
+        writer.write(2)
+    before = killed.chain.state
+    forged = killed.chain.seal(record(9))[:-20].replace(b"alice", b"clara")
+    killed.chain.state = before
+    path.write_bytes(path.read_bytes() + forged)
+    other.write(2)
+    for writer in (killed, other):
+        writer.close()
+    assert Kind.INSERTION in {kind for kind, _ in found(verify([path], [KEY]))}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_chain_that_opens_right_behind_a_torn_record_is_proved(tmp_path: Path, as_json: bool) -> None:
+    path = tmp_path / "audit.log"
+    killed, late = (ChainedFile(path, as_json=as_json) for _ in range(2))
+    killed.write(2)
+    opened = late.chain._origin()  # looked at before the other one was killed
+    late.chain._origin = lambda: opened  # type: ignore[method-assign]
+    killed.write(cut_at=-10)
+    killed.abandon()
+    late.write(3)
+    late.close()
+    report = verify([path], [KEY])
+    assert [kind for kind, _ in found(report)] == [Kind.TORN]
+    assert report.proved == report.lines
 
 
 def test_a_blank_line_where_a_chain_opens_is_no_tampering(tmp_path: Path) -> None:

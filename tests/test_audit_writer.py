@@ -16,11 +16,17 @@ import pytest
 
 from flask_signal_observability import AuditGap
 from flask_signal_observability import parse_audit_line
+from flask_signal_observability.audit.chain import Chain as RealChain
+from flask_signal_observability.audit.finding import Kind
+from flask_signal_observability.audit.finding import Verdict
 from flask_signal_observability.audit.line import format_line
 from flask_signal_observability.audit.line import parse_line
 from flask_signal_observability.audit.reading import after_tear
 from flask_signal_observability.audit.shortening import shortened
+from flask_signal_observability.audit.verification import verify
 from flask_signal_observability.audit.writer import AuditWriter
+
+from .chained_file import KEY
 
 LINE = b"[2026-11-22T10:09:00.123456+00:00] alice@203.0.113.7 accessed /dashboard"
 
@@ -264,26 +270,31 @@ def test_a_long_record_to_a_pipe_is_cut_to_what_a_pipe_takes_in_one_piece(make, 
 class Chain:
     """A seal that numbers the records and notes what it was told."""
 
+    due_seconds = 0.0
+
     def __init__(self):
-        self.number = 0
+        self.state = 0
         self.told = []
+        self.opening = b""
 
     def seal(self, line):
-        return line + b"#%d" % self.number
+        sealed = self.opening + line + b"#%d" % self.state
+        self.state += 1
+        return sealed
 
-    def commit(self):
-        self.number += 1
+    def written(self, now_seconds):
+        self.opening = b""
 
-    def torn(self):
-        self.told.append("torn")
+    def torn(self, sealed):
+        self.told.append(sealed)
 
     def opened(self, path, descriptor):
         assert os.path.samestat(os.fstat(descriptor), path.stat())
-        self.number = 0
-        return [b"open %d" % os.getpid()]
+        self.state = 0
+        self.opening = b"open %d\n" % os.getpid()
 
     def closing(self):
-        return [b"close"]
+        return b"close"
 
 
 def test_a_seal_opens_and_closes_every_file(make, path):
@@ -294,8 +305,8 @@ def test_a_seal_opens_and_closes_every_file(make, path):
     writer.write(b"c")
     writer.close()
     opening = f"open {os.getpid()}"
-    assert lines_of(old) == [opening, "a#0", "close"]
-    assert lines_of(path) == [opening, "b#0", "c#1", "close"]
+    assert lines_of(old) == [opening, "a#0", "close#1"]
+    assert lines_of(path) == [opening, "b#0", "c#1", "close#2"]
 
 
 def test_the_order_of_seals_is_the_order_in_the_file(make, path):
@@ -315,10 +326,11 @@ def test_a_record_that_was_not_written_takes_no_number_and_a_torn_one_is_told(ma
     size = path.stat().st_size
     with no_file_beyond(size), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
         writer.write(b"lost")
-    assert (chain.number, chain.told) == (1, [])
+    assert (chain.state, chain.told) == (1, [])
     with no_file_beyond(size + 2), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
         writer.write(b"torn")
-    assert (chain.number, chain.told) == (1, ["torn"])
+    assert chain.state == 1
+    assert chain.told[0].endswith(b"#1")
     writer.write(b"b")
     assert lines_of(path)[-1] == "b#2"  # 1 is the gap
     assert " lost 2 records " in lines_of(path)[-2]
@@ -353,6 +365,138 @@ def test_a_signal_handler_that_audits_amid_a_sealed_record_loses_its_own_and_not
     assert lines_of(path)[1] == "a#0"
     assert " lost 1 records " in lines_of(path)[2]
     assert lines_of(path)[3] == "b#2"
+
+
+class Struck(BaseException):
+    """As a timeout, or Ctrl-C."""
+
+
+class Shaken(RealChain):
+    """A chain amid whose work something strikes, once."""
+
+    strikes_at = ""
+
+    def strike(self, at):
+        if self.strikes_at == at:
+            self.strikes_at = ""
+            raise Struck
+
+    def seal(self, line):
+        self.strike("before")
+        sealed = super().seal(line)
+        self.strike("sealed")
+        return sealed
+
+    def written(self, now_seconds):
+        self.strike("written")
+        super().written(now_seconds)
+
+
+@pytest.mark.parametrize("at", ["before", "sealed", "written"])
+def test_what_strikes_amid_a_sealed_record_is_told_as_a_gap_and_breaks_no_chain(make, path, at):
+    chain = Shaken(KEY)
+    writer = make(seal=chain)
+    for number in range(6):
+        if number in (0, 3):
+            chain.strikes_at, chain.due_seconds = at, 0.0
+            with pytest.raises(Struck):
+                writer.write(LINE)
+        writer.write(LINE)
+    writer.close()
+    report = verify([path], [KEY])
+    assert (report.verdict, report.findings) == (Verdict.INTACT, ())
+    gaps = [record.lost for line in lines_of(path) if " lost " in line and (record := parse_audit_line(line))]
+    assert gaps == [1, 1]
+
+
+def test_what_strikes_behind_the_write_of_a_sealed_record_breaks_no_chain(make, path, monkeypatch):
+    """The record is in the file, and whoever wrote it does not know."""
+    writer = make(seal=RealChain(KEY))
+    writer.write(LINE)
+
+    def write(number, data, write=os.write):
+        write(number, data)
+        monkeypatch.setattr(os, "write", real)
+        raise Struck
+
+    real = os.write
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(Struck):
+        writer.write(LINE)
+    writer.write(LINE)
+    writer.close()
+    report = verify([path], [KEY])
+    assert (report.verdict, report.findings) == (Verdict.INTACT, ())
+    assert sum(LINE.decode() in line for line in lines_of(path)) == 3
+
+
+def test_a_file_that_is_renamed_before_its_first_record_is_in_the_order_of_its_series(make, path):
+    """Its writer goes on in another one, which has a record by then."""
+    early, late = RealChain(KEY), make(seal=RealChain(KEY))
+    opened = early.opened
+
+    def renamed_meanwhile(*arguments):
+        early.opened = opened
+        path.rename(path.with_suffix(".1"))
+        late.write(LINE)
+        opened(*arguments)
+
+    early.opened = renamed_meanwhile
+    writer = make(seal=early, check_interval_seconds=0)
+    for _ in range(3):
+        writer.write(LINE)
+    for each in (writer, late):
+        each.close()
+    report = verify([path, path.with_suffix(".1")], [KEY])
+    assert (report.verdict, report.findings) == (Verdict.INTACT, ())
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, Struck])
+def test_what_strikes_amid_a_record_is_a_gap_whatever_it_is(make, path, monkeypatch, error):
+    writer = make()
+    writer.write(LINE)
+    real = os.write
+
+    def write(number, data):
+        monkeypatch.setattr(os, "write", real)
+        raise error
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(error):
+        writer.write(LINE)
+    writer.write(LINE)
+    assert gap_in(path).lost == 1
+
+
+def test_a_gap_whose_line_is_struck_is_told_by_the_next_record(make, path, monkeypatch):
+    writer = make()
+    writer.write(LINE)
+    real, calls = os.write, []
+
+    def write(number, data):
+        calls.append(data)
+        raise OSError(errno.ENOSPC, "full") if len(calls) == 1 else Struck
+
+    monkeypatch.setattr(os, "write", write)
+    for error in (OSError, Struck):
+        with pytest.raises(error):
+            writer.write(LINE)
+    monkeypatch.setattr(os, "write", real)
+    writer.write(LINE)
+    assert gap_in(path).lost == 2
+
+
+def test_records_that_are_torn_one_after_the_other_are_no_tampering(make, path):
+    writer = make(seal=RealChain(KEY))
+    writer.write(LINE)
+    for more in (5, 12, 60, 200):
+        with no_file_beyond(path.stat().st_size + more), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            writer.write(LINE)
+    writer.write(LINE)
+    writer.close()
+    report = verify([path], [KEY])
+    assert report.verdict is Verdict.TORN, report.findings
+    assert {finding.kind for finding in report.findings} == {Kind.TORN}
 
 
 KILLED = """
@@ -393,7 +537,7 @@ def test_dev_full_is_an_error_each_time():
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("options", [(), ("--rotate", "--format", "json", "--durability", "group")])
+@pytest.mark.parametrize("options", [("--chain",), ("--rotate", "--format", "json", "--durability", "group")])
 def test_nothing_acknowledged_is_lost_or_written_twice_under_renames_hang_ups_and_kills(options):
     """The short form of ``tests/stress/audit.py``."""
     command = [sys.executable, str(ROOT / "tests" / "stress" / "audit.py"), "--rounds", "2", "--disk", "0", *options]

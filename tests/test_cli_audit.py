@@ -87,7 +87,31 @@ def test_a_changed_file_ends_with_1_and_names_the_line(path: Path) -> None:
 def test_a_missing_key_ends_with_2(path: Path) -> None:
     result = run("verify", path)
     assert result.exit_code == 2
-    assert f"{path}:1: wrong key: the chain is sealed with the key" in result.stdout
+    assert (
+        f"{path}:1: wrong key: the chain is sealed with the key '{AuditKey(SECRET.encode()).id}', and no"
+        in result.stdout
+    )
+    assert "give it with --key-file" in result.stdout
+
+
+def test_a_wrong_key_is_called_so_and_both_are_named(path: Path) -> None:
+    other = "another secret, as long"
+    result = run("verify", path, OBSERVABILITY_AUDIT_KEY=other)
+    assert result.exit_code == 2
+    wanted, given = (AuditKey(secret.encode()).id for secret in (SECRET, other))
+    assert (
+        f"wrong key: the chain is sealed with the key '{wanted}', and the wrong one was given, '{given}': give the one"
+        in (result.stdout)
+    )
+
+
+def test_a_chain_without_a_key_is_told_to_whoever_has_one(tmp_path: Path) -> None:
+    writer = ChainedFile(tmp_path / "audit.log", AuditKey())
+    writer.write(1)
+    writer.close()
+    result = run("verify", tmp_path / "audit.log", OBSERVABILITY_AUDIT_KEY=SECRET)
+    assert result.exit_code == 2
+    assert "wrong key: the chain is sealed without a key, as anybody can: verify without a key" in result.stdout
 
 
 def test_a_torn_tail_ends_with_3(path: Path) -> None:

@@ -224,6 +224,7 @@ def test_lines_that_went_away_with_a_deleted_file_are_lost_and_told(files, monke
     files.journal.unlink()
     later = time.monotonic() + 3600
     monkeypatch.setattr(time, "monotonic", lambda: later)
+    monkeypatch.setattr("flask_signal_observability.audit.writer.monotonic", lambda: later)
     files.sink.event(access(path="/next"), None)
     files.sink.event(failure(ValueError("next")), None)
     assert files.outcomes == ["written", "written", "lost", "lost", "written"]

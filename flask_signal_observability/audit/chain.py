@@ -25,6 +25,7 @@ from .mark import split
 from .tail import left_of
 from .tail import read_tail
 from .tail import torn_name
+from .tail import WINDOW_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,104 +66,103 @@ class Chain:
         self._key = key
         self._copy_start = key.start.copy
         self._on_failed = on_failed
-        self._sequence, self._head = -1, b""
+        self.state: tuple[int, bytes] = (-1, b"")
+        """The number and the digest of the last line."""
+        self.due_seconds = 0.0
+        self._left_behind = b""
+        """What may be in the file in part, or whole, each on a line."""
         self._as_json = False
         self._path: Path | None = None
         self._descriptor = -1
         self._heads: HeadsFile | None = None
         self._begin()
 
-    def opened(self, path: Path, descriptor: int) -> list[bytes]:
-        """Take note of the file that the next lines go to: the first of them brings the opening note with it."""
+    def opened(self, path: Path, descriptor: int) -> None:
+        """Take note of the file that the next lines go to: the first of them brings the opening note with it.
+
+        The note tells the time of now, when the path leads to the file, so that files of a series are in its order.
+        """
         if self._process_id != os.getpid():
             self._begin()
         if path != self._path or self._heads is None:
             self._close_heads()
             self._heads = HeadsFile(heads_path(path), self._key) if _is_regular(descriptor) else None
         self._path, self._descriptor = path, descriptor
+        self._opened_ns = time.time_ns()
         self._opening = self._noting = True
-        return []
 
     def seal(self, line: bytes) -> bytes:
-        """Return a line, without its newline, with its mark; in front of it what notes are due, each a line.
-
-        Nothing has changed until ``commit``.
-        """
-        # The hot path: twice an os.write, of which the digest is the half (tests/benchmarks/audit_chain.py).
+        """Return a line, without its newline, with its mark; in front of it what notes are due, each a line."""
+        # The hot path: tests/benchmarks/audit.py tells what it costs; the digest is the half of it.
         is_json = line[0] == BRACE
         if self._noting:
             return self._seal_all([*self._due_notes(as_json=is_json), line])
-        self._next = sequence = self._sequence + 1
+        sequence, head = self.state
+        sequence += 1
         if is_json:
             signed = b'%b,"chain":"%b%d.' % (line[:-1], self._name, sequence)
         else:
             signed = b"%b #%b%d." % (line, self._name, sequence)
-        state = self._copy_start()
-        state.update(self._head + signed)
-        self._next_head = head = b2a_base64(state.digest(), newline=False)
-        self._sent = sealed = signed + head + JSON_END if is_json else signed + head
-        return sealed
+        digest = self._copy_start()
+        digest.update(head + signed)
+        head = b2a_base64(digest.digest(), newline=False)
+        self.state = sequence, head  # as a whole: an interrupt leaves it as it was or as it is to be
+        return signed + head + JSON_END if is_json else signed + head
 
-    def commit(self) -> None:
-        """The sealed line is in the file, the whole of it."""
-        self._sequence, self._head = self._next, self._next_head
-        if self._noting:
-            self._noted()
-        now_seconds = monotonic()
-        if now_seconds >= self._next_heads_seconds:
-            self._put_head(now_seconds)
+    def torn(self, sealed: bytes) -> None:
+        """Only a part of it is in the file, or nobody knows: the next line goes on behind what is there, on its own.
 
-    def torn(self) -> None:
-        """Only a part of the sealed line is in the file; the next one begins on a line of its own.
-
-        That one brings an opening note, which tells what was left behind, so that nobody takes it for something that
-        was put there.
+        It brings an opening note, which tells what was left behind, so that nobody takes it for something that was put
+        there.
         """
-        self._left_behind = self._sent
+        self._left_behind = b"\n".join((self._left_behind, sealed))[-WINDOW_BYTES:]
         self._opening = self._noting = True
 
-    def closing(self) -> list[bytes]:
-        """Return the line, sealed and without a newline, that ends this file; ``commit`` when it is there."""
+    def written(self, now_seconds: float) -> None:
+        """Tell the heads file, and take note of notes that are in the file."""
+        if self._noting:
+            self._noted()
+        self._put_head(now_seconds)
+
+    def closing(self) -> bytes | None:
+        """Return the line, not sealed so far and without a newline, that ends this file."""
         if self._opening:
-            return []
-        self._next_heads_seconds = 0.0
+            return None
+        self.due_seconds = 0.0
         note = Note.at(time.time_ns(), "closed", self._other_heads())
-        return [self._seal_all([note.line(as_json=self._as_json)])]
+        return note.line(as_json=self._as_json)
 
     def _begin(self) -> None:
         self._process_id = os.getpid()
         self._close_heads()
         self._writer = secrets.token_urlsafe(6).encode()
         self._name = self._writer + b"."
-        self._sequence, self._head = -1, b""
-        self._next, self._next_head = self._sequence, self._head
-        self._sent = self._left_behind = b""
+        self.state = -1, b""
+        self._left_behind = b""
         self._as_json = False
         self._opened = self._file_began = ""
+        self._opened_ns = time.time_ns()
         self._opening = self._noting = True
-        self._next_heads_seconds = 0.0
+        self.due_seconds = 0.0
         self._next_checkpoint_seconds = monotonic() + CHECKPOINT_SECONDS
 
     def _seal_all(self, lines: list[bytes]) -> bytes:
-        """Seal several lines for one write."""
-        committed = self._sequence, self._head
+        """Seal several lines for one write, and have ``written`` called after it."""
         noting, self._noting = self._noting, False
-        sealed = []
-        for line in lines:
-            sealed.append(self.seal(line))
-            self._sequence, self._head = self._next, self._next_head
-        self._sequence, self._head = committed
+        sealed = b"\n".join([self.seal(line) for line in lines])
         self._noting = noting
-        self._sent = b"\n".join(sealed)
-        return self._sent
+        self.due_seconds = 0.0
+        return sealed
 
     def _due_notes(self, *, as_json: bool) -> list[bytes]:
         self._as_json = as_json
         fields = {**(self._origin() if self._opening else {}), **self._other_heads()}
         if not fields:
             return []
-        note = Note.at(time.time_ns(), "opened" if self._opening else "checkpoint", fields)
-        if self._opening:
+        if not self._opening:
+            note = Note.at(time.time_ns(), "checkpoint", fields)
+        else:
+            note = Note.at(self._opened_ns, "opened", fields)
             self._opened = note.time
             self._put_head(monotonic())  # before the first line, lest a writer that is killed right after it be unknown
         return [note.line(as_json=as_json)]
@@ -179,7 +179,7 @@ class Chain:
             "version": VERSION,
             "algorithm": ALGORITHM,
             "key": self._key.id,
-            "after": self._head.decode() or "-",
+            "after": self.state[1].decode() or "-",
             "saw": saw,
             **({"torn": ",".join(torn)} if torn else {}),
         }
@@ -187,20 +187,18 @@ class Chain:
     def _torn_lines(self, tail: Tail) -> list[str]:
         """Name what was left behind by this writer, and by one that is gone; go on behind what was written whole."""
         torn = {tail.fragment} - {b""}
-        for part in self._left_behind.split(b"\n") if self._left_behind else ():
+        for part in filter(None, self._left_behind.split(b"\n")):
             mark = split(part)[1]
             if mark is not None and part in (*tail.lines, tail.fragment):
-                self._sequence, self._head = mark.sequence, mark.mac
-            elif (left := left_of(part, tail.lines)) is not None:
-                torn.add(left)
-        self._left_behind = b""
+                self.state = mark.sequence, mark.mac
+            else:
+                torn |= left_of(part, tail.lines)
         return [torn_name(fragment) for fragment in sorted(torn)]
 
     def _noted(self) -> None:
         """The notes that were due are in the file."""
-        if self._opening:
-            self._next_heads_seconds = 0.0  # the head is of this file from now on
         self._opening = self._noting = False
+        self._left_behind = b""
         self._next_checkpoint_seconds = monotonic() + CHECKPOINT_SECONDS
 
     def _other_heads(self) -> dict[str, str]:
@@ -225,7 +223,7 @@ class Chain:
         return {"heads": ",".join(told)} if told else {}
 
     def _put_head(self, now_seconds: float) -> None:
-        self._next_heads_seconds = now_seconds + HEAD_SECONDS
+        self.due_seconds = now_seconds + HEAD_SECONDS
         if now_seconds >= self._next_checkpoint_seconds:
             self._noting = True
         if self._heads is None:
@@ -233,7 +231,7 @@ class Chain:
         try:
             inode = os.fstat(self._descriptor).st_ino
             at = Note.at(time.time_ns(), "", {}).time
-            self._heads.put(Head(self._writer, self._sequence, self._head, self._opened, at, inode, self._key.id))
+            self._heads.put(Head(self._writer, *self.state, self._opened, at, inode, self._key.id))
         except OSError as error:
             if self._on_failed is not None:
                 self._on_failed(error)

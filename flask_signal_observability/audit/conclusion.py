@@ -92,6 +92,10 @@ class _Conclusion:
         for place, fragment in evidence.glued:
             if torn_name(fragment) in evidence.attested:
                 evidence.find(Kind.TORN, place, "", TORN)
+            elif evidence.is_torn(fragment):
+                evidence.find(
+                    Kind.TORN, place, "", "the beginning of its writer's last record, which was killed amid it"
+                )
             else:
                 told = f"{len(fragment)} bytes before the record are not its own: a killed process left them, or they "
                 evidence.find(Kind.INSERTION, place, "", told + "were put there")

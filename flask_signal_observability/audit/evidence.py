@@ -17,6 +17,7 @@ from .finding import Finding
 from .finding import Kind
 from .mark import Note
 from .mark import split
+from .mark import torn_mark
 from .writer_chain import Gap
 from .writer_chain import Suspect
 from .writer_chain import WriterChain
@@ -99,6 +100,8 @@ class Evidence:
         chain = self.chains.get(mark.writer)
         if chain is None:
             chain = self._new_chain(mark, note, place)
+        if chain is None and (opening := self._opening_behind_tear(raw, place)) is not None:
+            chain, mark, note = opening
         if chain is not None and self._fits(chain, mark, note, place):
             self._proved(chain, note, place)
             self._take_in(chain)
@@ -120,12 +123,7 @@ class Evidence:
             return None
         self.chains[mark.writer] = chain
         if key is None:
-            self.find(
-                Kind.WRONG_KEY,
-                place,
-                chain.name,
-                f"the chain is sealed with the key {note.fields.get('key')!r}, which is not among those given",
-            )
+            self.find(Kind.WRONG_KEY, place, chain.name, _wrong_key(note.fields.get("key", ""), list(self.keys)))
         return chain
 
     def _fits(self, chain: WriterChain, mark: Mark, note: Note | None, place: Place) -> bool:
@@ -253,6 +251,25 @@ class Evidence:
                 return True
         return False
 
+    def _opening_behind_tear(self, raw: bytes, place: Place) -> tuple[WriterChain, Mark, Note] | None:
+        """Return the chain that opens behind a torn line that nobody had closed off."""
+        for match in islice(_BEGINNING.finditer(raw, 1), ANCHORS):
+            record, mark = split(raw[match.start() :])
+            note = Note.read(record)
+            chain = self._new_chain(mark, note, place) if mark is not None else None
+            if chain is not None and mark is not None and note is not None:
+                self.glued.append((place, raw[: match.start()]))
+                return chain, mark, note
+        return None
+
+    def is_torn(self, fragment: bytes) -> bool:
+        """Whether it is what a chain would have gone on with, by so much of a digest as is there."""
+        torn = torn_mark(fragment)
+        chain = self.chains.get(torn.writer) if torn is not None else None
+        if torn is None or chain is None or chain.key is None or torn.sequence != chain.sequence + 1:
+            return False
+        return chain.key.mac(chain.head + torn.signed).startswith(torn.mac)
+
     def _proved_late(self, chain: WriterChain, note: Note | None, place: Place) -> None:
         closed = chain.closed
         if note is not None and note.kind != "opened":
@@ -328,3 +345,19 @@ def _seconds_apart(one: str, other: str) -> float:
         return abs((datetime.fromisoformat(one) - datetime.fromisoformat(other)).total_seconds())
     except (ValueError, TypeError):
         return 0.0
+
+
+def _wrong_key(named: str, given: list[str]) -> str:
+    """Return what is the matter with the key, and what to do. No key has the id ``-``."""
+    if named == "-":
+        return (
+            "the chain is sealed without a key, as anybody can: verify without a key what was written before there was "
+            "one; where there was one, somebody has sealed these lines anew"
+        )
+    if given == ["-"]:
+        return f"the chain is sealed with the key {named!r}, and no key was given: give it with --key-file"
+    return (
+        f"the chain is sealed with the key {named!r}, and the wrong one was given, {', '.join(map(repr, given))}: give "
+        "the one that the app had then, too, with another --key-file; if it never had such a key, somebody has sealed "
+        "these lines anew"
+    )

@@ -18,11 +18,13 @@ from typing import NamedTuple
 
 from ..timestamps import utc_text
 
-__all__ = ["Mark", "Note", "split", "without_mark"]
+__all__ = ["Mark", "Note", "split", "torn_mark", "without_mark"]
 
 _MARK = r"([\w-]{8})\.(0|[1-9]\d{0,18})\.([\w+/]{40})"
 _TEXT = re.compile(rf"(.*) #{_MARK}".encode(), re.DOTALL)
 _JSON = re.compile(rf'(.*),"chain":"{_MARK}"\}}'.encode(), re.DOTALL)
+_TORN = re.compile(rb'.*(?: #|,"chain":")([\w-]{8})\.(0|[1-9]\d{0,18})\.([\w+/]{8,40})', re.DOTALL)
+"""With fewer than 48 bits of its digest nothing is proved."""
 _NOTE = re.compile(rb"\[([^] ]*)\] chain (\w+)((?: \w+=[^ ]*)*)")
 
 JSON_NOTE = b'{"chain_note":"'
@@ -50,6 +52,15 @@ def split(line: bytes) -> tuple[bytes, Mark | None]:
         return line, None
     record, writer, sequence, mac = match.groups()
     return record + closing[1:], Mark(writer, int(sequence), mac, line[: match.start(4)])
+
+
+def torn_mark(fragment: bytes) -> Mark | None:
+    """Return the mark of a line that ends within its digest, as far as it is there; None where there is too little."""
+    match = _TORN.fullmatch(fragment)
+    if match is None:
+        return None
+    writer, sequence, mac = match.groups()
+    return Mark(writer, int(sequence), mac, fragment[: match.start(3)])
 
 
 def without_mark(line: str) -> str:

@@ -71,13 +71,14 @@ def torn_name(fragment: bytes) -> str:
     return f"{len(fragment)}:{hashlib.blake2b(fragment, digest_size=8).hexdigest()}"
 
 
-def left_of(part: bytes, lines: list[bytes]) -> bytes | None:
-    """Return how much of a line that was written in part is there, closed off or run into by another process's line."""
-    for line in reversed(lines):
+def left_of(part: bytes, lines: list[bytes]) -> set[bytes]:
+    """Return what may be there of a line that was written in part, closed off or run into by another process's line."""
+    left = set()
+    for line in lines:
         length = next(
             (at for at, (one, other) in enumerate(zip(part, line, strict=False)) if one != other),
             min(len(part), len(line)),
         )
         if length and (length == len(line) or length >= TELLING_BYTES):
-            return line[:length]
-    return None
+            left.add(line[:length])
+    return left

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["AuditFileError", "entry_of", "follow", "in_order", "lines_of", "opened"]
 
 GZIP_MAGIC = b"\x1f\x8b"
-FIRST_LINE_BYTES = 65_536
+FIRST_BYTES = 65_536
+"""Where the time of a file is looked for: its first line may be torn."""
 POLL_SECONDS = 0.2
 
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(?:\+00:00|Z)")
@@ -57,13 +58,13 @@ def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Return files by the time of their first line, whatever their names; ones without a time come last."""
+    """Return files by the first time in them, whatever their names; ones without a time come last."""
     return sorted(dict.fromkeys(paths), key=lambda path: (_first_time(path), str(path)))
 
 
 def _first_time(path: Path) -> bytes:
     with opened(path) as (stream, _):
-        match = _TIME.search(stream.readline(FIRST_LINE_BYTES))
+        match = _TIME.search(stream.read(FIRST_BYTES))
     return match[0] if match else b"~"
 
 

@@ -23,7 +23,7 @@ from ..streams import LogStream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..audit.writer import Seal
+    from ..audit.seal import Seal
     from ..config import Config
     from ..guard import Guard
     from ..record import EventRecord
@@ -84,6 +84,7 @@ class AuditSink(Sink):
         self._audit = self._writer(
             config, config.audit_path, form.parse_line, form.format_line, self._lines_lost, self._chain(config)
         )
+        self._put = self._audit.write
         tell = partial(self._tell_deleted, config.error_journal_path)
         self._journal = self._writer(config, config.error_journal_path, form.parse_journal, form.format_journal, tell)
 
@@ -92,9 +93,8 @@ class AuditSink(Sink):
         if event.name == "access_logged":
             if record is not None:
                 record.audited = True
-            fields = event.fields
             try:
-                self._write(event.unix_ns, fields.get("user"), fields.get("ip"), fields.get("path"), record, fields)
+                self._accessed(event, record)
             except BaseException:
                 event.refused = self._is_closed
                 raise
@@ -111,6 +111,15 @@ class AuditSink(Sink):
             self._append(format_event(event.unix_ns, text))
         elif text is not None and self._json is not None:
             self._append(self._json.event(event.unix_ns, text, record))
+
+    def _accessed(self, event: EventRecord, record: RequestRecord | None) -> None:
+        fields = event.fields
+        try:
+            user, address, path = _text(fields.get("user")), _text(fields.get("ip")), _text(fields.get("path"))
+        except BaseException:
+            self._not_written(None)
+            raise
+        self._write(event.unix_ns, user, address, path, record, fields)
 
     def finish(self, record: RequestRecord) -> None:
         """Write the request, where requests are audited and this one was not written before."""
@@ -129,14 +138,14 @@ class AuditSink(Sink):
 
     def copy_lines(self, told: Callable[[bytes], None]) -> Callable[[], None]:
         """Tell of every audit line before it is written, without its end and its seal; return what ends that."""
-        append = self._append
+        put = self._put
 
-        def tell_and_append(line: bytes) -> None:
+        def tell_and_put(line: bytes) -> None:
             told(line)
-            append(line)
+            put(line)
 
-        self._append = tell_and_append  # type: ignore[method-assign]
-        return partial(setattr, self, "_append", append)
+        self._put = tell_and_put
+        return partial(setattr, self, "_put", put)
 
     def close(self) -> None:
         """Close both files; a later record opens them again."""
@@ -149,29 +158,30 @@ class AuditSink(Sink):
     def _write(
         self,
         unix_ns: int,
-        user: object,
-        address: object,
-        path: object,
+        user: str | None,
+        address: str | None,
+        path: str | None,
         record: RequestRecord | None,
         payload: dict[str, Any] | None,
     ) -> None:
         # The hot path: tests/benchmarks/audit.py tells what it costs.
+        line = None
         try:
-            user = ANONYMOUS if user is None else str(user) or ANONYMOUS
-            address = UNKNOWN if address is None else str(address) or UNKNOWN
-            path = UNKNOWN if path is None else str(path) or UNKNOWN
+            user, address, path = user or ANONYMOUS, address or UNKNOWN, path or UNKNOWN
             if self._json is None:
                 line = format_access(unix_ns, user, address, path)
             else:
                 line = self._json.access(unix_ns, user, address, path, record, payload)
+            self._put(line)
         except BaseException:
-            self._not_written(None)
+            self._not_written(line)
             raise
-        self._append(line)
+        if self.count is not None:
+            self.count("written")
 
     def _append(self, line: bytes) -> None:
         try:
-            self._audit.write(line)
+            self._put(line)
         except BaseException:
             self._not_written(line)
             raise
@@ -266,3 +276,7 @@ class AuditSink(Sink):
             "its copy and its cut; let logrotate rename the file (create), or set audit_rotate_bytes"
         )
         self._guard.failed(self.name, "truncated", shorter)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

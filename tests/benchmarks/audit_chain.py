@@ -15,7 +15,6 @@ import hmac
 import os
 import statistics
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,9 @@ from typing import TYPE_CHECKING
 from flask_signal_observability.audit.chain import Chain
 from flask_signal_observability.audit.key import AuditKey
 from flask_signal_observability.audit.line import format_access
+from flask_signal_observability.audit.line import format_line
 from flask_signal_observability.audit.verification import verify
+from flask_signal_observability.audit.writer import AuditWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,19 +37,9 @@ def line() -> bytes:
     return format_access(time.time_ns(), **FIELDS)
 
 
-def sealing(path: Path, key: AuditKey) -> tuple[Callable[[], object], Chain, int]:
-    """A writer: format, lock, seal, one write, commit."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-    chain, lock = Chain(key), threading.Lock()
-    chain.opened(path, descriptor)
-
-    def write() -> None:
-        data = line()
-        with lock:
-            os.write(descriptor, chain.seal(data) + b"\n")
-            chain.commit()
-
-    return write, chain, descriptor
+def sealing(path: Path, key: AuditKey) -> AuditWriter:
+    """A writer with a chain, as the sink makes it."""
+    return AuditWriter(path, gap_line=format_line, shortened=lambda line, _: line, seal=Chain(key))
 
 
 def padded_hmac(key: bytes) -> Callable[[bytes], bytes]:
@@ -87,11 +78,13 @@ def main() -> None:
 
 def report(directory: Path, rounds: int, count: int) -> None:
     bare = os.open(directory / "bare.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-    keyed, chain, descriptor = sealing(directory / "keyed.log", AuditKey(KEY))
-    plain, _, plain_descriptor = sealing(directory / "plain.log", AuditKey())
-    keyed()
-    plain()
-    sealed = chain.seal(line()) + b"\n"
+    writers = [
+        sealing(directory / f"{name}.log", key) for name, key in (("plain", AuditKey()), ("keyed", AuditKey(KEY)))
+    ]
+    plain, keyed = writers
+    for writer in writers:
+        writer.write(line())
+    sealed = (directory / "keyed.log").read_bytes().splitlines(keepends=True)[-1]
     unsealed = line() + b"\n"
     message = sealed[:-41] + b"x" * 40
     in_hmac, state = padded_hmac(KEY), AuditKey(KEY).start
@@ -105,8 +98,8 @@ def report(directory: Path, rounds: int, count: int) -> None:
         "os.write of the sealed line": lambda: os.write(bare, sealed),
         "os.write of the line without a seal": lambda: os.write(bare, unsealed),
         "audit line, no chain": lambda: os.write(bare, line() + b"\n"),
-        "audit line, chain without a key": plain,
-        "audit line, chain with a key": keyed,
+        "audit line, chain without a key": lambda: plain.write(line()),
+        "audit line, chain with a key": lambda: keyed.write(line()),
         "digest: BLAKE2b, keyed, state copied": blake2b,
         "digest: BLAKE2b, one shot": lambda: hashlib.blake2b(message, key=KEY, digest_size=32).digest(),
         "digest: HMAC-SHA-256, states copied": lambda: in_hmac(message),
@@ -123,8 +116,9 @@ def report(directory: Path, rounds: int, count: int) -> None:
     for name, values in samples.items():
         ratio = statistics.median(value / least for value, least in zip(values, floor, strict=True))
         print(f"{name:38} {statistics.median(values) * 1e6:7.2f} µs   {ratio:5.2f} of os.write")
-    for number in (bare, descriptor, plain_descriptor):
-        os.close(number)
+    os.close(bare)
+    for writer in writers:
+        writer.close()
     began_ns, began_wall = time.process_time_ns(), time.perf_counter()
     result = verify([directory / "keyed.log"], [AuditKey(KEY)])
     cpu_seconds, wall_seconds = (time.process_time_ns() - began_ns) / 1e9, time.perf_counter() - began_wall

@@ -1,12 +1,13 @@
 """Print whether an audit file holds every record that was acknowledged, once, whatever happens to it meanwhile.
 
 usage: python tests/stress/audit.py [--rounds N] [--format text|json] [--durability os|interval|group|each]
-                                    [--rotate] [--disk ROUNDS]
+                                    [--rotate] [--chain] [--disk ROUNDS]
 
 In each round four processes of eight threads append to one file, while it is renamed every few milliseconds (or, with
 --rotate, rotated by themselves every 16 KiB), the processes get SIGHUP and reopen it, and each is killed with SIGKILL.
 Then, in other rounds, they append to a disk that is full half of the time: what they were told is lost has to be what
-the gaps in the file add up to. A round takes about 0.2 s.
+the gaps in the file add up to. With --chain the records are sealed, and no round may look like tampering. A round
+takes about 0.2 s.
 """
 
 from __future__ import annotations
@@ -37,16 +38,23 @@ from flask_signal_observability import AuditGap  # noqa: E402
 from flask_signal_observability import AuditLineError  # noqa: E402
 from flask_signal_observability import parse_audit_line  # noqa: E402
 from flask_signal_observability.audit import line as text_line  # noqa: E402
+from flask_signal_observability.audit.chain import Chain  # noqa: E402
 from flask_signal_observability.audit.durability import make_durability  # noqa: E402
+from flask_signal_observability.audit.finding import Kind  # noqa: E402
 from flask_signal_observability.audit.json_records import JsonRecords  # noqa: E402
+from flask_signal_observability.audit.key import AuditKey  # noqa: E402
+from flask_signal_observability.audit.mark import Note  # noqa: E402
+from flask_signal_observability.audit.mark import split  # noqa: E402
 from flask_signal_observability.audit.reading import after_tear  # noqa: E402
 from flask_signal_observability.audit.rotation import Rotation  # noqa: E402
+from flask_signal_observability.audit.verification import verify  # noqa: E402
 from flask_signal_observability.audit.writer import AuditWriter  # noqa: E402
 from flask_signal_observability.redaction import Redaction  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+KEY = AuditKey(b"a key of the tests' own, 32 bytes")
 PROCESSES = 4
 THREADS = 8
 ROUND_SECONDS = 0.1
@@ -75,11 +83,16 @@ class Outcome:
     """Records found behind such a tear."""
     unrecovered: int = 0
     """Rounds on a full disk that did not go on when there was room."""
+    verified: int = 0
+    """Lines that their chains prove."""
+    tampered: int = 0
+    """Findings in chains that are no torn record."""
 
     @property
     def right(self) -> bool:
         exact = self.lost == self.told_lost
-        return self.acknowledged > 0 and not (self.missing or self.twice or self.unrecovered) and exact
+        wrong = self.missing or self.twice or self.unrecovered or self.tampered
+        return self.acknowledged > 0 and not wrong and exact
 
 
 def make_writer(path: Path, options: argparse.Namespace) -> tuple[AuditWriter, Any]:
@@ -93,6 +106,7 @@ def make_writer(path: Path, options: argparse.Namespace) -> tuple[AuditWriter, A
         path,
         gap_line=records.gap if is_json else text_line.format_line,
         shortened=lambda line, _: line,
+        seal=Chain(KEY) if options.chain else None,
         durability=make_durability(options.durability, 0.01, fail),
         rotation=rotation,
         check_interval_seconds=0.001,
@@ -200,7 +214,7 @@ def killing_round(directory: Path, options: argparse.Namespace, outcome: Outcome
         children.kill(pid)
         outcome.killed += 1
     acknowledged, _ = children.end()
-    compare(directory, acknowledged, outcome)
+    compare(directory, acknowledged, outcome, chained=options.chain)
 
 
 def disk_round(directory: Path, options: argparse.Namespace, outcome: Outcome) -> None:
@@ -226,7 +240,7 @@ def disk_round(directory: Path, options: argparse.Namespace, outcome: Outcome) -
             children.kill(pid)
         acknowledged, lost = children.end()
         outcome.lost += lost
-        compare(directory / "disk", acknowledged, outcome)
+        compare(directory / "disk", acknowledged, outcome, chained=options.chain)
 
 
 @contextlib.contextmanager
@@ -239,12 +253,25 @@ def small_disk(directory: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", directory], check=True)
 
 
-def compare(directory: Path, acknowledged: list[str], outcome: Outcome) -> None:
+def compare(directory: Path, acknowledged: list[str], outcome: Outcome, *, chained: bool) -> None:
     """Count what is in the files against what was acknowledged."""
     found: Counter[str] = Counter()
-    for path in directory.iterdir():
-        if path.name.endswith((".lock", ".part", "ballast")) or path.with_name(f"{path.name}.gz").exists():
-            continue  # a packed file whose original was about to be deleted
+    files = [
+        path
+        for path in directory.iterdir()
+        if not path.name.endswith((".lock", ".part", "ballast"))
+        and not path.with_name(f"{path.name}.gz").exists()  # a packed file whose original was about to be deleted
+    ]
+    if chained:
+        report = verify(files, [KEY])
+        outcome.verified += report.proved
+        for finding in report.findings:
+            if finding.kind is not Kind.TORN:
+                outcome.tampered += 1
+                print(finding)
+    for path in files:
+        if path.suffix == ".heads":
+            continue
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         for line in filter(None, data.decode(errors="replace").split("\n")):
             record = read(line, outcome)
@@ -259,6 +286,8 @@ def compare(directory: Path, acknowledged: list[str], outcome: Outcome) -> None:
 
 
 def read(line: str, outcome: Outcome) -> Any:
+    if Note.read(split(line.encode())[0]) is not None:
+        return None
     try:
         return parse_audit_line(line)
     except AuditLineError:
@@ -288,6 +317,7 @@ def main() -> int:
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--durability", choices=("os", "interval", "group", "each"), default="os")
     parser.add_argument("--rotate", action="store_true", help="built-in rotation instead of renames")
+    parser.add_argument("--chain", action="store_true", help="a chain with a key for each process")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     options = parser.parse_args()
     killed, full = run(options)
