@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
@@ -20,6 +22,11 @@ from .documentation import blocks
 from .documentation import commands
 from .documentation import DOCUMENTS
 from .documentation import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Observed
 
 KEY = "/run/secrets/audit_key"
 PROGRAM_BEFORE = """
@@ -127,14 +134,35 @@ def test_every_command_that_ends_succeeds(command: str, place: Path) -> None:
     assert done.returncode == 0, done.stderr + done.stdout
 
 
+@pytest.fixture
+def failed(observe: Callable[..., Observed], tmp_path: Path) -> Path:
+    """A directory with the audit file of a request that failed, in JSON, where a record has a status."""
+    observed = observe(audit_path=tmp_path / "access_audit.log", audit_format="json", user=lambda: "alice")
+    observed.app.add_url_rule("/admin/users", view_func=lambda: ("", 503))
+    observed.client().get("/admin/users")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("command", [each for each in commands() if each.startswith(FOLLOWS)], ids=str)
-def test_a_command_that_follows_goes_on_until_ctrl_c(command: str, place: Path) -> None:
+def test_a_command_that_follows_goes_on_until_ctrl_c(command: str, failed: Path) -> None:
     shell = ["bash", "-c", f"exec {command}"]
-    with subprocess.Popen(shell, cwd=place, env=environment(place), stderr=subprocess.PIPE, text=True) as process:
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
+    with subprocess.Popen(
+        shell, cwd=failed, env=environment(failed), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        limit = threading.Timer(60, process.kill)
+        limit.start()
+        try:
+            assert process.stdout
+            shown = process.stdout.readline()
+            is_there = process.poll() is None
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate()
+        finally:
+            limit.cancel()
+            process.kill()
+    assert "/admin/users" in shown
+    assert is_there
     assert "Usage" not in errors
     assert "Traceback" not in errors
 

@@ -380,6 +380,7 @@ def test_a_stack_without_its_programs_says_so_and_the_rest_goes_on(tmp_path: Pat
     assert json.loads(done.stdout)["agrees"] is True
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_port_that_is_taken_is_told_and_the_shop_served_until_ctrl_c(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
