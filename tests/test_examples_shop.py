@@ -20,6 +20,8 @@ from urllib.request import urlopen
 import pytest
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 
+from .bounded import bounded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -390,21 +392,22 @@ def test_a_port_that_is_taken_is_told_and_the_shop_served_until_ctrl_c(tmp_path:
         environ = {
             name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OBSERVABILITY_"))
         }
-        with subprocess.Popen(
+        demo = subprocess.Popen(
             command,
             cwd=tmp_path,
             env={**environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        ) as demo:
+        )
+        with bounded(demo, 120):
             assert demo.stdout
             lines = list(takewhile(lambda line: not line.startswith("Ctrl-C"), demo.stdout))
             (shop,) = [line.split()[1] for line in lines if line.startswith("shop  ")]
             with urlopen(f"{shop}healthz", timeout=5) as answer:
                 assert answer.status == 200
             demo.send_signal(signal.SIGINT)
-            _, errors = demo.communicate(timeout=20)
+            _, errors = demo.communicate()
     assert f"port {port} is taken" in errors
     assert demo.returncode == 0
     with pytest.raises(URLError):
