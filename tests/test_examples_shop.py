@@ -317,6 +317,17 @@ def test_demo_counts_the_spans_that_an_exporter_gave_up(monkeypatch: pytest.Monk
     assert dropped_spans(exposition) == 5
 
 
+def test_demo_s_later_visitors_leave_no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SHOP)
+    import traffic
+
+    steps = [step for visit in traffic.unsampled([traffic.failing_visit()]) for step in visit.steps]
+    assert [(step.path, bool(step.trace_id), step.sampled) for step in steps] == [
+        ("/accounts/sign-in", True, False),
+        ("/recommendations/gift-card", True, False),
+    ]
+
+
 IDS = '"request_id":"r","trace_id":"' + "a" * 32 + '"}'
 WRITTEN = '{"id":"019ab000-0000-7000-8000-000000000000","time":"2026-11-22T10:09:00.123456+00:00",'
 AUDITED = WRITTEN + '"user.id":"quinn","client.address":"192.0.2.99","url.path":"/x","action":"accessed",' + IDS

@@ -185,6 +185,7 @@ def environment_of(directory: Path, collector: Collector | None) -> dict[str, st
         "OBSERVABILITY_AUDIT_PATH": str(directory / AUDIT_FILE),
         "OBSERVABILITY_ERROR_JOURNAL_PATH": str(directory / JOURNAL_FILE),
         "OBSERVABILITY_LOG_STREAM": str(directory / LOG_FILE),
+        "OBSERVABILITY_TRACE_RESPONSE": "true",
         "OBSERVABILITY_TRUSTED_PROXIES": "1",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
@@ -218,13 +219,16 @@ def show(options: argparse.Namespace, observed: Observation, served: Served) -> 
 
 
 def keep_serving(port: int, collector: Collector | None) -> NoReturn:
-    """Let visitors come, one after the other, until Ctrl-C."""
+    """Let visitors come, one after the other, until Ctrl-C.
+
+    Without traces: the trace UI shows the last hundred, and is to keep the failing request's and those of who reads it.
+    """
     if collector is not None:
         collector.keeps = False
     chance = random.Random()
     while True:
         with suppress(OSError, http.client.HTTPException):
-            traffic.drive(port, traffic.plan(3, chance), lambda: None)
+            traffic.drive(port, traffic.unsampled(traffic.plan(3, chance)), lambda: None)
         time.sleep(PAUSE_SECONDS)
 
 
