@@ -61,6 +61,7 @@ RUN_ELSEWHERE = {
 PROGRAMS_ELSEWHERE = {
     "from flask import Flask, flash": "runs in tests/test_readme.py, which compares what it leaves",
     "import logging": "runs in tests/test_readme.py, which compares what it leaves",
+    "import pytest": "is a test; tests/test_testing.py runs it",
     "from blinker import Namespace": "runs in tests/test_readme.py, which compares what it leaves",
 }
 """Python blocks by their first line, and why they are not run by this module."""
