@@ -81,7 +81,8 @@ def _looked_round(target: Target) -> list[Finding]:
         from ..checks.rounds import look_round  # noqa: PLC0415
     except ValueError as error:  # the SDK reads some of its variables where it is imported
         what = f"OpenTelemetry's SDK cannot be imported, so the app does not start: {error}"
-        return [Report("tracing").error(what, "mend this variable, or unset it")]
+        given = ", ".join(sorted(name for name in target.environ if name.startswith("OTEL_")))
+        return [Report("tracing").error(what, f"mend or unset the variable that has this value, of {given}")]
     return look_round(target)
 
 
