@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from .given import given_settings
 from .given import service_name
-from .prerequisites import check_together
 from .settings import Access
 from .settings import Boolean
 from .settings import Choice
@@ -247,7 +246,10 @@ class Config:
             value = getattr(self, name)
             if value is not _DEFAULTS[name]:  # which is as it should be: checking them was half of a resolve
                 object.__setattr__(self, name, kind.read(name, value))
-        check_together(self)
+        if self.audit_key is not None or self.audit_key_file is not None:
+            from .prerequisites import check_audit_key  # noqa: PLC0415 - most starts have no use for it
+
+            check_audit_key(self)
 
     def __repr__(self) -> str:
         """Name what differs from the defaults, secrets masked."""

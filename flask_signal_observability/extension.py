@@ -28,7 +28,6 @@ from .guard import Guard
 from .metrics_port.process import is_kept
 from .pipeline import EXTENSION
 from .pipeline import Pipeline
-from .prerequisites import warn_of_vain
 from .redaction import Redaction
 from .sinks.audit import AuditSink
 from .sinks.logs import LogsSink
@@ -111,7 +110,10 @@ class Observability(Watching):
                 "two extensions cannot both be called that: remove the other one."
             )
         config = Config.resolve(app.name, app.config, self._settings)
-        warn_of_vain(config)
+        if config.sources.keys() - {"service_name"}:
+            from .prerequisites import warn_of_vain  # noqa: PLC0415 - of no use where nothing is given
+
+            warn_of_vain(config)
         guard = Guard()
         metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))

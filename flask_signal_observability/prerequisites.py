@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .config import Config
 
-__all__ = ["Vain", "check_together", "given_in_vain", "warn_of_vain"]
+__all__ = ["Vain", "check_audit_key", "given_in_vain", "warn_of_vain"]
 
 logger = logging.getLogger("flask_signal_observability")
 
@@ -133,7 +133,7 @@ def warn_of_vain(config: Config) -> None:
         logger.warning("settings without effect: %s; or take them out", "; ".join(told))
 
 
-def check_together(config: Config) -> None:
+def check_audit_key(config: Config) -> None:
     """Refuse what would be a false comfort: a key that seals nothing.
 
     Raises:
