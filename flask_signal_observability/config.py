@@ -1,4 +1,4 @@
-"""Every setting: its name, default, range and meaning, and where its value is looked for."""
+"""Every setting: its name, default, range and meaning."""
 
 # A setting's default is immutable: setting() does what dataclasses.field() does.
 # ruff: noqa: RUF009
@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from dataclasses import fields
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 from typing import ClassVar
 from typing import Literal
-from typing import NamedTuple
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
-from .errors import ConfigurationError
+from .given import given_settings
+from .given import service_name
 from .settings import Access
 from .settings import Boolean
 from .settings import Choice
@@ -48,16 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["Config"]
 
 LogFormat = Literal["auto", "json", "console"]
-
-PREFIX = "OBSERVABILITY_"
-
-NEAR_MISS = 0.85
-"""How like a field an environment variable must be to be taken for a typing error (difflib's ratio): a letter too many
-or too few in any name, or a wrong one in seven. OBSERVABILITY_AUDIT_PORT, of a Kubernetes Service, has 0.8."""
-
-SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
-"""What Kubernetes puts into <SERVICE>_PORT: a Service ``observability-metrics`` sets OBSERVABILITY_METRICS_PORT.
-https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110, 5.6.2
 OWN_HEADERS = "connection|content-.*|date|location|server|set-cookie|transfer-encoding|vary|www-authenticate"
@@ -259,9 +246,10 @@ class Config:
             value = getattr(self, name)
             if value is not _DEFAULTS[name]:  # which is as it should be: checking them was half of a resolve
                 object.__setattr__(self, name, kind.read(name, value))
-        _check_audit_key(self)
-        if self.sql_comments and not self.tracing:
-            raise ConfigurationError("sql_comments=True needs tracing=True: the context of the span carries them")
+        if self.audit_key is not None or self.audit_key_file is not None:
+            from .prerequisites import check_audit_key  # noqa: PLC0415 - most starts have no use for it
+
+            check_audit_key(self)
 
     def __repr__(self) -> str:
         """Name what differs from the defaults, secrets masked."""
@@ -289,10 +277,10 @@ class Config:
         Raises:
             ConfigurationError: A key is unknown, or a value cannot work.
         """
-        given = {**_from_environment(environ), **_from_app_config(app_config), **_from_keywords(keywords)}
+        given = given_settings(_KINDS, app_config, keywords, environ)
         values = {name: each.read(_KINDS[name]) for name, each in given.items()}
         if values.get("service_name") is None:
-            given["service_name"] = _service_name(environ, app_name)
+            given["service_name"] = service_name(environ, app_name)
             values["service_name"] = given["service_name"].read(SERVICE)
         config = cls(**values)
         object.__setattr__(config, "sources", {name: each.source for name, each in given.items()})
@@ -307,7 +295,7 @@ class Config:
         Raises:
             ConfigurationError: A key is unknown.
         """
-        given = {**_from_environment(environ), **_from_app_config(app_config), **_from_keywords(keywords)}
+        given = given_settings(_KINDS, app_config, keywords, environ)
         return {name: f"keyword {name}" if name in keywords else each.key for name, each in given.items()}
 
     def shown(self, name: str) -> str:
@@ -315,84 +303,5 @@ class Config:
         return _KINDS[name].shown(getattr(self, name))
 
 
-def _check_audit_key(config: Config) -> None:
-    """A key that seals nothing is a false comfort."""
-    given = [name for name in ("audit_key", "audit_key_file") if getattr(config, name) is not None]
-    if given and not config.audit_chain:
-        raise ConfigurationError(
-            f"{given[0]} is given and audit_chain is off: set audit_chain=True, or take the key out"
-        )
-    if len(given) > 1:
-        raise ConfigurationError("audit_key and audit_key_file are both given; give one of them")
-
-
-def _service_name(environ: Mapping[str, str], app_name: str) -> _Given:
-    """Return the name that OpenTelemetry's variables give, in the order of its specification, else the app's."""
-    resource = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    pairs = [pair.partition("=") for pair in resource.split(",")]
-    attributes = {key.strip(): unquote(value.strip()) for key, _, value in pairs}
-    for key, name in (
-        ("OTEL_SERVICE_NAME", environ.get("OTEL_SERVICE_NAME")),
-        ("OTEL_RESOURCE_ATTRIBUTES", attributes.get("service.name")),
-    ):
-        if name:
-            return _Given(f"environment variable {key}", name)
-    return _Given("app.name", app_name)
-
-
 _KINDS: dict[str, Kind[Any]] = {field.name: field.metadata["kind"] for field in fields(Config)}
 _DEFAULTS = {field.name: field.default for field in fields(Config)}
-_NAMES = {PREFIX + name.upper(): name for name in _KINDS}
-
-
-class _Given(NamedTuple):
-    """A value, and its key as the user wrote it."""
-
-    key: str
-    value: Any
-    is_text: bool = False
-
-    @property
-    def source(self) -> str:
-        """Where it was given."""
-        return "keyword" if self.key in _KINDS else self.key
-
-    def read(self, kind: Kind[Any]) -> Any:
-        return kind.read(self.key, self.value, is_text=self.is_text)
-
-
-def _from_keywords(keywords: Mapping[str, Any]) -> dict[str, _Given]:
-    for key in keywords:
-        if key not in _KINDS:
-            raise _unknown(f"keyword {key}", get_close_matches(key, _KINDS, 1))
-    return {key: _Given(key, value) for key, value in keywords.items()}
-
-
-def _from_app_config(app_config: Mapping[str, Any]) -> dict[str, _Given]:
-    given = {}
-    for key, value in app_config.items():
-        if key.startswith(PREFIX):
-            written = f'app.config["{key}"]'
-            if key not in _NAMES:
-                near = get_close_matches(key.removeprefix(PREFIX).lower(), _KINDS, 1)
-                raise _unknown(written, [PREFIX + name.upper() for name in near])
-            given[_NAMES[key]] = _Given(written, value)
-    return given
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
-    given = {}
-    for key, text in environ.items():
-        if key.startswith(PREFIX) and not SERVICE_LINK.match(text):
-            written = f"environment variable {key}"
-            if key in _NAMES:
-                given[_NAMES[key]] = _Given(written, text, is_text=True)
-            elif near := get_close_matches(key.removeprefix(PREFIX).lower(), _KINDS, 1, NEAR_MISS):
-                raise _unknown(written, [PREFIX + near[0].upper()])
-    return given
-
-
-def _unknown(written: str, near: list[str]) -> ConfigurationError:
-    """The value is not shown: nobody knows whether it is a secret."""
-    remedy = f"did you mean {near[0]}?" if near else "help(flask_signal_observability.Config) lists them all"
-    return ConfigurationError(f"{written} is no setting; {remedy}")

@@ -110,6 +110,10 @@ class Observability(Watching):
                 "two extensions cannot both be called that: remove the other one."
             )
         config = Config.resolve(app.name, app.config, self._settings)
+        if config.sources.keys() - {"service_name"}:
+            from .prerequisites import warn_of_vain  # noqa: PLC0415 - of no use where nothing is given
+
+            warn_of_vain(config)
         guard = Guard()
         metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import socket
 from typing import Any
 from typing import TYPE_CHECKING
@@ -156,6 +157,14 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Processes started here can be interrupted: a script's ``&`` has its programs ignore SIGINT, and theirs, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,13 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DOCUMENTS", "ROOT", "Block", "blocks", "commands"]
+__all__ = ["DOCUMENTS", "GUIDES", "ROOT", "Block", "blocks", "commands"]
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "examples/stack/README.md", "dashboards/RUNBOOK.md")
+GUIDES = tuple(
+    f"examples/guides/{name}.md" for name in ("audit", "production", "security", "testing", "troubleshooting")
+)
+DOCUMENTS = ("README.md", *GUIDES, "examples/stack/README.md", "dashboards/RUNBOOK.md")
 
 
 @dataclass(frozen=True)

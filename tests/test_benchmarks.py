@@ -54,7 +54,7 @@ def rows_of(*arguments: str) -> list[dict[str, Any]]:
 def served(stack: str, lines: str, directory: Path) -> list[str]:
     """What the process of a stack answers, run in this directory."""
     command = [sys.executable, str(BENCHMARKS / "process.py"), stack]
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, cwd=directory)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, cwd=directory, timeout=60)
     assert done.stderr == ""
     return done.stdout.splitlines()
 
@@ -222,7 +222,7 @@ sys.path.insert(0, {str(BENCHMARKS)!r})
 sys.argv = ["overhead.py", "--stacks", "peers"]
 runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
 """
-    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "prometheus_flask_exporter" in done.stderr
     assert 'pip install -e ".[bench]"' in done.stderr

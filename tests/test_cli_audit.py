@@ -23,6 +23,7 @@ from flask_signal_observability.audit.line import format_event
 from flask_signal_observability.cli import cli
 from flask_signal_observability.redaction import Redaction
 
+from .bounded import bounded
 from .chained_file import ChainedFile
 from .chained_file import record
 
@@ -203,24 +204,21 @@ def test_an_impossible_time_is_wrong_usage(plain: Path) -> None:
 
 def test_tail_follows_through_a_rotation(path: Path) -> None:
     command = [*COMMAND, "tail", str(path), "-n", "1", "--user", "al*"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
-        try:
-            assert following.stdout is not None
-            assert "/orders/4 " in following.stdout.readline()
-            writer = ChainedFile(path, AuditKey(SECRET.encode()))
-            writer.number = 5
-            writer.write()
-            assert "/orders/5 " in following.stdout.readline()
-            path.rename(path.with_name("audit.log.1"))
-            writer.write()
-            writer.close()
-            writer.open()
-            writer.write()
-            writer.close()
-            assert "/orders/6 " in following.stdout.readline()
-            assert "/orders/7 " in following.stdout.readline()
-        finally:
-            following.kill()
+    with bounded(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as following:
+        assert following.stdout is not None
+        assert "/orders/4 " in following.stdout.readline()
+        writer = ChainedFile(path, AuditKey(SECRET.encode()))
+        writer.number = 5
+        writer.write()
+        assert "/orders/5 " in following.stdout.readline()
+        path.rename(path.with_name("audit.log.1"))
+        writer.write()
+        writer.close()
+        writer.open()
+        writer.write()
+        writer.close()
+        assert "/orders/6 " in following.stdout.readline()
+        assert "/orders/7 " in following.stdout.readline()
 
 
 # stats

@@ -355,6 +355,42 @@ def test_an_exporter_that_is_not_installed(shop: Callable[..., Flask], monkeypat
     assert "-> pip install opentelemetry-exporter-zipkin" in told
 
 
+def test_an_exporter_that_nobody_makes(shop: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "oltp")
+    told = check(shop()).fault("error", "tracing")
+    assert "the span exporter 'oltp' is not installed" in told
+    assert "-> install its package, or mend OTEL_TRACES_EXPORTER" in told
+
+
+@pytest.mark.parametrize(
+    ("variable", "setting"),
+    [("OTEL_METRICS_EXPORTER", "metrics_push=True"), ("OTEL_LOGS_EXPORTER", 'log_stream="otlp"')],
+)
+def test_an_exporter_of_what_is_not_sent(
+    shop: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch, variable: str, setting: str
+) -> None:
+    monkeypatch.setenv(variable, "otlp")
+    checked = check(shop())
+    assert checked.faults == []  # an SDK of the app's own may read it
+    assert f"{variable} is not read here: {setting} sends" in checked.ok("tracing")
+
+
+def test_a_variable_with_which_the_sdk_cannot_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("from flask import Flask\nimport opentelemetry.sdk.trace\napp = Flask('shop')\n")
+    done = subprocess.run(
+        [*FLASK, "--app", "shop", "observability", "check", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    told = Checked(json.loads(done.stdout)["findings"], done.returncode).fault("error", "tracing")
+    assert told.startswith("OpenTelemetry's SDK cannot be imported, so the app does not start: ")
+    assert told.endswith("-> mend or unset the variable that has this value, of OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
+
+
 def test_a_sampler_that_takes_nothing(shop: Callable[..., Flask]) -> None:
     provider = LocalTracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     told = check(shop(tracer_provider=provider)).fault("warning", "tracing")
@@ -366,7 +402,9 @@ def test_a_ratio_of_0(shop: Callable[..., Flask], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
     provider = LocalTracerProvider(shutdown_on_exit=False)
-    assert "takes no request (TraceIdRatioBased{0" in check(shop(tracer_provider=provider)).fault("warning", "tracing")
+    told = check(shop(tracer_provider=provider)).fault("warning", "tracing")
+    assert "takes no request (TraceIdRatioBased{0" in told
+    assert "and OTEL_TRACES_SAMPLER_ARG=0.1" in told
 
 
 def test_a_propagator_that_is_none(shop: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,6 +433,7 @@ def test_every_setting_is_told_with_its_place_and_no_secret(
 def test_an_app_that_does_not_start_for_a_setting(shop: Callable[..., Flask]) -> None:
     told = check(lambda: shop(audit_durabilty="each")).fault("error", "configuration")
     assert "the app does not start: keyword audit_durabilty is no setting; did you mean audit_durability?" in told
+    assert "-> mend this setting" in told
 
 
 def test_an_app_that_cannot_be_loaded() -> None:
@@ -406,7 +445,9 @@ def test_an_app_that_cannot_be_loaded() -> None:
 
 
 def test_no_app_at_all() -> None:
-    assert "Could not locate a Flask application" in check(None).fault("error", "configuration")
+    told = check(None).fault("error", "configuration")
+    assert "Could not locate a Flask application" in told
+    assert "-> flask --app MODULE:NAME run" in told
 
 
 def test_an_app_that_nothing_observes() -> None:
@@ -443,6 +484,23 @@ def test_a_variable_that_is_no_setting(shop: Callable[..., Flask], monkeypatch: 
     monkeypatch.setenv("OBSERVABILITY_METRICS_ALLOWED", "open")
     told = check(shop()).fault("warning", "configuration")
     assert "OBSERVABILITY_METRICS_ALLOWED is no setting and has no effect -> did you mean OBSERVABILITY_" in told
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "remedy"),
+    [
+        ({"audit_keep": 7}, "audit_keep=7 has no effect: nothing rotates the files", "set audit_rotate_bytes or"),
+        (
+            {"metrics": False, "max_routes": 7},
+            "max_routes=7 has no effect: metrics is off",
+            "set metrics=True, or take",
+        ),
+    ],
+)
+def test_a_setting_without_effect(shop: Callable[..., Flask], given: dict[str, Any], what: str, remedy: str) -> None:
+    told = check(lambda: shop(**given)).fault("warning", "configuration")
+    assert what in told.partition(" -> ")[0]
+    assert remedy in told.partition(" -> ")[2]
 
 
 def test_two_who_believe_proxies(shop: Callable[..., Flask]) -> None:
@@ -628,7 +686,7 @@ def test_a_journal_that_is_a_directory(shop: Callable[..., Flask], tmp_path: Pat
 
 def test_an_audit_file_that_is_a_link(shop: Callable[..., Flask], tmp_path: Path) -> None:
     (tmp_path / "access_audit.log").symlink_to(tmp_path / "elsewhere")
-    assert "it is a symbolic link, which is not followed" in check(shop).fault("error", "audit file")
+    assert "it is a symbolic link, which is not followed -> give the path" in check(shop).fault("error", "audit file")
 
 
 def test_an_audit_file_that_everybody_reads(shop: Callable[..., Flask], tmp_path: Path) -> None:
@@ -639,6 +697,19 @@ def test_an_audit_file_that_everybody_reads(shop: Callable[..., Flask], tmp_path
     assert f"everybody may read who did what in {path} (mode 644) -> chmod 640 {path}" in told
     path.chmod(0o666)
     assert "everybody may change" in check(shop()).fault("error", "audit file")
+
+
+def test_a_disk_with_little_room(shop: Callable[..., Flask], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False, timeout=60).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        told = check(shop(audit_path=str(disk / "audit.log"))).fault("warning", "audit file")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True, timeout=60)
+    assert f"{disk} has 8 MB left -> make room, or audit_rotate_bytes" in told
 
 
 def test_an_audit_file_that_is_served(shop: Callable[..., Flask], tmp_path: Path) -> None:

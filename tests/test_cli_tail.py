@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,8 @@ from click.testing import CliRunner
 from flask import Flask
 
 from flask_signal_observability.cli import cli
+
+from .bounded import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,33 +225,22 @@ def test_a_strange_record_ends_nothing(tmp_path: Path, line: str, options: tuple
 
 
 def test_it_follows_through_a_rotation(written: Written, tmp_path: Path) -> None:
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [*COMMAND, str(written.log), "-f", "--json", "-n", "1"], stdout=subprocess.PIPE, env=ENVIRON
-    ) as followed:
+    )
+    with bounded(process) as followed:
         assert followed.stdout is not None
-        lines: queue.Queue[bytes] = queue.Queue()
-
-        def read() -> None:
-            for line in followed.stdout or ():
-                lines.put(line)
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        try:
-            assert lines.get(timeout=20).rstrip() == written.lines[-1]
-            with written.log.open("ab") as log:
-                log.write(b'{"event":"before"}\n')
-            assert lines.get(timeout=20) == b'{"event":"before"}\n'
-            written.log.rename(tmp_path / "app.log.1")
-            written.log.write_bytes(b'{"event":"after"}\n')
-            assert lines.get(timeout=20) == b'{"event":"after"}\n'
-        finally:
-            followed.terminate()
-            reader.join()
+        assert followed.stdout.readline().rstrip() == written.lines[-1]
+        with written.log.open("ab") as log:
+            log.write(b'{"event":"before"}\n')
+        assert followed.stdout.readline() == b'{"event":"before"}\n'
+        written.log.rename(tmp_path / "app.log.1")
+        written.log.write_bytes(b'{"event":"after"}\n')
+        assert followed.stdout.readline() == b'{"event":"after"}\n'
 
 
 def test_standard_input_is_shown_while_it_comes() -> None:
-    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRON) as piped:
+    with bounded(subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRON)) as piped:
         assert piped.stdin is not None
         assert piped.stdout is not None
         piped.stdin.write(b'{"event":"hello","level":"info"}\n')

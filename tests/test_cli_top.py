@@ -36,6 +36,8 @@ from flask_signal_observability.top.table import Table
 from flask_signal_observability.top.target import Target
 from flask_signal_observability.top.target import TargetError
 
+from .bounded import bounded
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterator
@@ -303,18 +305,16 @@ def test_it_goes_on_while_a_server_is_away_and_when_it_is_back(
 ) -> None:
     app = observe(Flask("shop"), strict=False).app
     command = [sys.executable, "-c", "from flask_signal_observability.cli import cli; cli()", "top", "--json"]
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [*command, f"127.0.0.1:{free_port}", "--interval", "0.1"], stdout=subprocess.PIPE, text=True
-    ) as running:
+    )
+    with bounded(process) as running:
         assert running.stdout is not None
-        try:
-            told = json.loads(running.stdout.readline())
-            assert "Connection refused: does the app listen there?" in told["errors"][0]
-            with serving(app, free_port):
-                assert any(json.loads(line)["apps"] == ["shop"] for line in itertools.islice(running.stdout, 100))
-            assert any(json.loads(line)["errors"] for line in itertools.islice(running.stdout, 100))
-        finally:
-            running.terminate()
+        told = json.loads(running.stdout.readline())
+        assert "Connection refused: does the app listen there?" in told["errors"][0]
+        with serving(app, free_port):
+            assert any(json.loads(line)["apps"] == ["shop"] for line in itertools.islice(running.stdout, 100))
+        assert any(json.loads(line)["errors"] for line in itertools.islice(running.stdout, 100))
 
 
 # What cannot be read.

@@ -20,6 +20,8 @@ from urllib.request import urlopen
 import pytest
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 
+from .bounded import bounded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -315,6 +317,17 @@ def test_demo_counts_the_spans_that_an_exporter_gave_up(monkeypatch: pytest.Monk
     assert dropped_spans(exposition) == 5
 
 
+def test_demo_s_later_visitors_leave_no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SHOP)
+    import traffic
+
+    steps = [step for visit in traffic.unsampled([traffic.failing_visit()]) for step in visit.steps]
+    assert [(step.path, bool(step.trace_id), step.sampled) for step in steps] == [
+        ("/accounts/sign-in", True, False),
+        ("/recommendations/gift-card", True, False),
+    ]
+
+
 IDS = '"request_id":"r","trace_id":"' + "a" * 32 + '"}'
 WRITTEN = '{"id":"019ab000-0000-7000-8000-000000000000","time":"2026-11-22T10:09:00.123456+00:00",'
 AUDITED = WRITTEN + '"user.id":"quinn","client.address":"192.0.2.99","url.path":"/x","action":"accessed",' + IDS
@@ -380,6 +393,7 @@ def test_a_stack_without_its_programs_says_so_and_the_rest_goes_on(tmp_path: Pat
     assert json.loads(done.stdout)["agrees"] is True
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_port_that_is_taken_is_told_and_the_shop_served_until_ctrl_c(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -389,21 +403,22 @@ def test_a_port_that_is_taken_is_told_and_the_shop_served_until_ctrl_c(tmp_path:
         environ = {
             name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OBSERVABILITY_"))
         }
-        with subprocess.Popen(
+        demo = subprocess.Popen(
             command,
             cwd=tmp_path,
             env={**environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        ) as demo:
+        )
+        with bounded(demo, 120):
             assert demo.stdout
             lines = list(takewhile(lambda line: not line.startswith("Ctrl-C"), demo.stdout))
             (shop,) = [line.split()[1] for line in lines if line.startswith("shop  ")]
             with urlopen(f"{shop}healthz", timeout=5) as answer:
                 assert answer.status == 200
             demo.send_signal(signal.SIGINT)
-            _, errors = demo.communicate(timeout=20)
+            _, errors = demo.communicate()
     assert f"port {port} is taken" in errors
     assert demo.returncode == 0
     with pytest.raises(URLError):

@@ -164,7 +164,7 @@ def test_promtool_finds_nothing_wrong(client):
             pytest.fail("promtool is not on PATH, and CI must check with it")
         pytest.skip("promtool is not on PATH")
     checked = subprocess.run(
-        [promtool, "check", "metrics"], input=client.get("/metrics").data, capture_output=True, check=False
+        [promtool, "check", "metrics"], input=client.get("/metrics").data, capture_output=True, check=False, timeout=60
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 

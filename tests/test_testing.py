@@ -87,7 +87,7 @@ PLUGIN = ("-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "flask_signal
 
 @pytest.fixture(autouse=True)
 def no_other_plugins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "imports_nothing" not in request.node.name and "readme" not in request.node.name:
+    if "imports_nothing" not in request.node.name and "example" not in request.node.name:
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
@@ -212,9 +212,9 @@ def test_given(observed, capsys):
     assert [path.name for path in pytester.path.iterdir() if path.suffix == ".log"] == []
 
 
-def test_the_example_of_the_readme_passes(pytester: pytest.Pytester) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    (program,) = re.findall(r"```python\n(import pytest.*?)```", readme, re.DOTALL)
+def test_the_example_of_the_guide_passes(pytester: pytest.Pytester) -> None:
+    guide = (Path(__file__).parent.parent / "examples" / "guides" / "testing.md").read_text()
+    (program,) = re.findall(r"```python\n(import pytest.*?)```", guide, re.DOTALL)
     pytester.makepyfile(program)
     pytester.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=1)
 

@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from contextlib import ExitStack
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 from typing import TYPE_CHECKING
 
 import processes
@@ -118,11 +119,12 @@ def demonstrate(options: argparse.Namespace, stack: ExitStack) -> int:
     queries = promql.ask(scraper, observed.sent) if scraper else {}
     if options.json:
         print(json.dumps({**observed.summary(), "prometheus": queries, "trace_ui": trace_ui}))
+    elif options.serve:
+        with suppress(KeyboardInterrupt):  # the end, from the moment on that the screen says so
+            show(options, observed, Served(shop, scraper, trace_ui))
+            keep_serving(port, collector)
     else:
-        served = Served(shop, scraper, trace_ui) if options.serve else Served()
-        show(options, observed, served)
-    if options.serve:
-        keep_serving(port, collector)
+        show(options, observed, Served())
     return 0 if observed.agrees else 1
 
 
@@ -183,6 +185,7 @@ def environment_of(directory: Path, collector: Collector | None) -> dict[str, st
         "OBSERVABILITY_AUDIT_PATH": str(directory / AUDIT_FILE),
         "OBSERVABILITY_ERROR_JOURNAL_PATH": str(directory / JOURNAL_FILE),
         "OBSERVABILITY_LOG_STREAM": str(directory / LOG_FILE),
+        "OBSERVABILITY_TRACE_RESPONSE": "true",
         "OBSERVABILITY_TRUSTED_PROXIES": "1",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
@@ -215,16 +218,18 @@ def show(options: argparse.Namespace, observed: Observation, served: Served) -> 
         options.svg.write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL), encoding="utf-8")
 
 
-def keep_serving(port: int, collector: Collector | None) -> None:
-    """Let visitors come, one after the other, until Ctrl-C."""
+def keep_serving(port: int, collector: Collector | None) -> NoReturn:
+    """Let visitors come, one after the other, until Ctrl-C.
+
+    Without traces: the trace UI shows the last hundred, and is to keep the failing request's and those of who reads it.
+    """
     if collector is not None:
         collector.keeps = False
     chance = random.Random()
-    with suppress(KeyboardInterrupt):
-        while True:
-            with suppress(OSError, http.client.HTTPException):
-                traffic.drive(port, traffic.plan(3, chance), lambda: None)
-            time.sleep(PAUSE_SECONDS)
+    while True:
+        with suppress(OSError, http.client.HTTPException):
+            traffic.drive(port, traffic.unsampled(traffic.plan(3, chance)), lambda: None)
+        time.sleep(PAUSE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -101,8 +101,8 @@ class Observation:
 
     @property
     def trace_id(self) -> str:
-        """The failing request's, as its caller chose it."""
-        return self.failing.steps[-1].trace_id or ""
+        """The failing request's, as its client was told."""
+        return self.answers[-1].trace_id
 
     @cached_property
     def failing_record(self) -> dict[str, Any]:

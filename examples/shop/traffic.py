@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-__all__ = ["Answer", "Step", "Visit", "drive", "failing_visit", "plan"]
+__all__ = ["Answer", "Step", "Visit", "drive", "failing_visit", "plan", "unsampled"]
 
 THREADS = 4
 THINKING_SECONDS = 0.03
@@ -39,6 +39,8 @@ class Step:
     form: dict[str, str] | None = None
     trace_id: str | None = None
     """The caller's trace that the request belongs to."""
+    sampled: bool = True
+    """Whether the caller records that trace."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Answer:
     path: str
     status: int
     size_bytes: int
+    trace_id: str
+    """As ``traceresponse`` tells it; empty where the shop does not."""
 
 
 @dataclass
@@ -75,7 +79,7 @@ class Visitor:
         if self.cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         if step.trace_id:
-            headers["traceparent"] = f"00-{step.trace_id}-{secrets.token_hex(8)}-01"
+            headers["traceparent"] = f"00-{step.trace_id}-{secrets.token_hex(8)}-0{step.sampled:d}"
         if step.form:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         self.connection.request(step.method, step.path, urlencode(step.form) if step.form else None, headers)
@@ -84,7 +88,8 @@ class Visitor:
         for cookie in response.headers.get_all("Set-Cookie", []):
             name, _, value = cookie.partition(";")[0].partition("=")
             self.cookies[name] = value
-        return Answer(step.method, step.path, response.status, len(body))
+        _, _, trace = response.headers.get("traceresponse", "").partition("-")
+        return Answer(step.method, step.path, response.status, len(body), trace.partition("-")[0])
 
 
 def plan(requests: int, chance: random.Random) -> list[Visit]:
@@ -121,14 +126,18 @@ def drive(port: int, visits: list[Visit], advance: Callable[[], None]) -> list[A
 
 
 def failing_visit() -> Visit:
-    """Return a sign-in, from an address of its own, and a run into the shop's bug in a trace known beforehand."""
-    failing = traced(Step("GET", FAILING_PATH))
-    return Visit("192.0.2.99", [Step("POST", "/accounts/sign-in", {"name": "quinn"}), failing])
+    """Return a sign-in, from an address of its own, and a run into the shop's bug, in a trace of the shop's."""
+    return Visit("192.0.2.99", [Step("POST", "/accounts/sign-in", {"name": "quinn"}), Step("GET", FAILING_PATH)])
 
 
 def traced(step: Step) -> Step:
     # Not from the seed: in a collector that stays, two runs must not share a trace.
     return replace(step, trace_id=secrets.token_hex(16))
+
+
+def unsampled(visits: list[Visit]) -> list[Visit]:
+    """Return the visits as those of callers that record no trace: the shop then makes no spans either."""
+    return [replace(each, steps=[replace(traced(step), sampled=False) for step in each.steps]) for each in visits]
 
 
 def some_sku(chance: random.Random) -> str:

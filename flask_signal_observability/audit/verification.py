@@ -1,6 +1,6 @@
 """Whether audit files are as they were written, at some 250 000 lines a second.
 
-What a chain proves, and what it cannot: README.md, "Tamper evidence".
+What a chain proves, and what it cannot: examples/guides/audit.md.
 """
 
 from __future__ import annotations

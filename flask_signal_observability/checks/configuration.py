@@ -11,6 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..config import Config
 from ..errors import ConfigurationError
+from ..prerequisites import given_in_vain
 from .finding import Report
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def look(target: Target) -> Iterator[Finding]:
     if pipeline is None:
         return
     yield from _settings(pipeline, target.environ)
+    yield from _in_vain(pipeline.config)
     yield from _too_late(pipeline)
     yield from _twice(pipeline)
     yield from _proxies(target, pipeline.config)
@@ -87,6 +89,11 @@ def _settings(pipeline: Pipeline, environ: Mapping[str, str]) -> Iterator[Findin
     for name, key in origins.items():
         yield report.ok(f"{name}={pipeline.config.shown(name)} ({key})")
     yield report.ok(f"{len(fields(Config)) - len(origins)} settings are at their defaults")
+
+
+def _in_vain(config: Config) -> Iterator[Finding]:
+    for name, cause, remedy in given_in_vain(config):
+        yield report.warning(f"{name}={config.shown(name)} has no effect: {cause}", f"{remedy}, or take {name} out")
 
 
 def _too_late(pipeline: Pipeline) -> Iterator[Finding]:

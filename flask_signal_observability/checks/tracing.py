@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from opentelemetry import environment_variables as of_api
 from opentelemetry.sdk import environment_variables as of_sdk
 
+from ..exporters import METRICS
 from ..exporters import TRACES
 from ..providers import BoundedTracerProvider
 from ..providers import LocalTracerProvider
 from .finding import Report
+from .target import LOGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +79,11 @@ def _exporters(target: Target) -> Iterator[Finding]:
     if config is not None and not config.tracing:
         yield report.ok("tracing is off")
         return
-    for signal, _ in target.signals():
+    asked = target.signals()
+    for signal, setting in ((METRICS, "metrics_push=True"), (LOGS, 'log_stream="otlp"')):
+        if {*signal.named()} - {"none"} and signal not in (each for each, _ in asked):
+            yield report.ok(f"OTEL_{signal.variable}_EXPORTER is not read here: {setting} sends {signal.what}")
+    for signal, _ in asked:
         yield from _missing(signal, "otlp", target.environ)
     own = provider is not None and not isinstance(provider, (BoundedTracerProvider, LocalTracerProvider))
     if own:
@@ -102,7 +108,9 @@ def _missing(signal: Signal, name: str, environ: Mapping[str, str]) -> Iterator[
     if not entry_points(group=signal.group, name=name):
         yield report.error(
             f"the {signal.noun} {name!r} is not installed, so no {signal.what} are sent",
-            f"pip install {PACKAGES[name]}" if name in PACKAGES else f"install its package, or mend {signal.variable}",
+            f"pip install {PACKAGES[name]}"
+            if name in PACKAGES
+            else f"install its package, or mend OTEL_{signal.variable}_EXPORTER",
         )
 
 

@@ -31,7 +31,7 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 WARNINGS, ERRORS = 1, 2
 
-TOLD_BY_ROOMS = frozenset({"boundary", "exporters", "otlp_logs", "audit"})
+TOLD_BY_ROOMS = frozenset({"boundary", "exporters", "otlp_logs", "audit", "prerequisites"})
 """The modules whose warnings at the start are findings of their own."""
 
 CHECK_EXAMPLES = """\b
@@ -62,10 +62,8 @@ def check(context: click.Context, url: str | None, timeout: float, *, quiet: boo
     clock; who else observes the app. The app is loaded as by flask run; nothing is changed, and no request but the
     scrape is made. Exit codes: 0 nothing is wrong, 1 warnings (with --strict), 2 errors.
     """
-    from ..checks.rounds import look_round  # noqa: PLC0415 - of no use to the other commands
-
     with _app_loaded(context.ensure_object(ScriptInfo), url, timeout) as target:
-        findings = look_round(target)
+        findings = _looked_round(target)
     counts = Counter(finding.level.value for finding in findings)
     if as_json:
         told = [dataclasses.asdict(finding) for finding in findings]
@@ -74,6 +72,18 @@ def check(context: click.Context, url: str | None, timeout: float, *, quiet: boo
         _print(findings, quiet=quiet)
     code = ERRORS if counts["error"] else WARNINGS if counts["warning"] and strict else 0
     raise click.exceptions.Exit(code)
+
+
+def _looked_round(target: Target) -> list[Finding]:
+    from ..checks.finding import Report  # noqa: PLC0415 - of no use to the other commands
+
+    try:
+        from ..checks.rounds import look_round  # noqa: PLC0415
+    except ValueError as error:  # the SDK reads some of its variables where it is imported
+        what = f"OpenTelemetry's SDK cannot be imported, so the app does not start: {error}"
+        given = ", ".join(sorted(name for name in target.environ if name.startswith("OTEL_")))
+        return [Report("tracing").error(what, f"mend or unset the variable that has this value, of {given}")]
+    return look_round(target)
 
 
 @contextmanager

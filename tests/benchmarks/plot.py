@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 GREY, OURS, PEERS = "#8a8f98", "#2b7bba", "#d9822b"
+LEGEND = {"Flask alone": GREY, "this package": OURS, "the peers": PEERS}
 WIDTH_INCHES, BAR_INCHES, MARGIN_INCHES = 8.0, 0.32, 1.2
 
 
@@ -25,6 +26,7 @@ def draw(report: Report, file: Path) -> None:
     """Write the picture, one panel for each view; the suffix of the file chooses its format."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
     except ImportError:
         raise MissingError('matplotlib is missing: pip install -e ".[bench]"') from None
     views = list(dict.fromkeys(row["view"] for row in report.rows))
@@ -35,8 +37,10 @@ def draw(report: Report, file: Path) -> None:
     axes = figure.subplots(len(views), 1, squeeze=False, height_ratios=[len(rows) for rows in panels])
     for (axis,), view, rows in zip(axes, views, panels, strict=True):
         panel(axis, rows)
-        axis.set_title(view, loc="left", fontsize="medium")
+        axis.set_title(f"view {view}", loc="left", fontsize="medium")
         axis.set_xlabel(report.unit)
+    patches = [Patch(color=colour, label=label) for label, colour in LEGEND.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 

@@ -1,0 +1,148 @@
+"""What settings need of one another: one that is given in vain is told at the start, and refused where it deceives."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+from typing import TYPE_CHECKING
+
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .config import Config
+
+__all__ = ["Vain", "check_audit_key", "given_in_vain", "warn_of_vain"]
+
+logger = logging.getLogger("flask_signal_observability")
+
+OF_AUDIT_FILE = (
+    *("audit_path", "error_journal_path", "audit_requests", "audit_format", "audit_durability", "audit_on_error"),
+    *("audit_interval_seconds", "audit_rotate_bytes", "audit_rotate_seconds", "audit_keep", "audit_chain"),
+    *("audit_key", "audit_key_file"),
+)
+OF_METRICS = (
+    *("metrics_path", "metrics_access", "metrics_port", "metrics_shared", "metrics_push", "metric_names"),
+    *("metric_labels", "max_routes", "max_label_values", "max_series"),
+)
+
+
+class Prerequisite(NamedTuple):
+    """What must hold for some settings to have an effect."""
+
+    settings: tuple[str, ...]
+    holds: Callable[[Config], object]
+    cause: str
+    remedy: str
+
+
+PREREQUISITES = (
+    Prerequisite(OF_METRICS, lambda config: config.metrics, "metrics is off", "set metrics=True"),
+    Prerequisite(
+        ("metrics_access",),
+        lambda config: config.metrics_path or config.metrics_port,
+        "nothing answers with the metrics",
+        "set metrics_path or metrics_port",
+    ),
+    Prerequisite(
+        ("trace_response", "sql_comments", "capture_response_headers"),
+        lambda config: config.tracing,
+        "tracing is off",
+        "set tracing=True",
+    ),
+    Prerequisite(
+        ("flush_timeout_seconds",),
+        lambda config: config.tracing or (config.metrics and config.metrics_push) or config.log_stream == "otlp",
+        "no output of this app is sent to a collector",
+        'set tracing=True, metrics_push=True or log_stream="otlp"',
+    ),
+    Prerequisite(
+        ("log_sample_rate", "slow_request_seconds"), lambda config: config.logs, "logs is off", "set logs=True"
+    ),
+    Prerequisite(
+        ("slow_request_seconds",),
+        lambda config: config.log_sample_rate < 1,
+        "every request is logged",
+        "set log_sample_rate below 1",
+    ),
+    Prerequisite(
+        ("log_schema",),
+        lambda config: config.log_format != "console" or config.log_stream == "otlp",
+        'log_format="console" has no names',
+        'set log_format="json" or "auto"',
+    ),
+    Prerequisite(
+        ("log_schema", "log_format"),
+        lambda config: config.log_stream != "otlp",
+        'log_stream="otlp" has a form of its own',
+        'set log_stream="stdout" or to a path',
+    ),
+    Prerequisite(OF_AUDIT_FILE, lambda config: config.audit, "audit is off", "set audit=True"),
+    Prerequisite(
+        ("audit_interval_seconds",),
+        lambda config: config.audit_durability == "interval",
+        'audit_durability is not "interval"',
+        'set audit_durability="interval"',
+    ),
+    Prerequisite(
+        ("audit_keep",),
+        lambda config: config.audit_rotate_bytes or config.audit_rotate_seconds,
+        "nothing rotates the files",
+        "set audit_rotate_bytes or audit_rotate_seconds",
+    ),
+)
+"""In the order in which they are told; the first that does not hold stands for those after it. What a sink of one's own
+or ``configure_logging`` may still use is not among them."""
+
+
+class Vain(NamedTuple):
+    """A setting that somebody has given, and that has no effect."""
+
+    name: str
+    cause: str
+    remedy: str
+
+
+def given_in_vain(config: Config) -> list[Vain]:
+    """Return the settings that have no effect, of those that somebody has given and that ask for something.
+
+    A default that is written out asks for nothing, nor does ``None``, ``False`` or 0.
+    """
+    asked = {name for name in config.sources if _asks(config, name)}
+    found: dict[str, Vain] = {}
+    for settings, holds, cause, remedy in PREREQUISITES:
+        concerned = [name for name in settings if name in asked and name not in found]
+        if concerned and not holds(config):
+            found.update((name, Vain(name, cause, remedy)) for name in concerned)
+    return list(found.values())
+
+
+def _asks(config: Config, name: str) -> bool:
+    value = getattr(config, name)
+    return bool(value) and value != getattr(type(config), name, None)  # a dataclass keeps its defaults there
+
+
+def warn_of_vain(config: Config) -> None:
+    """Say in one line which settings have no effect, and why; nothing where all have one."""
+    vain: dict[tuple[str, str], list[str]] = {}
+    for name, cause, remedy in given_in_vain(config):
+        vain.setdefault((cause, remedy), []).append(name)
+    if vain:
+        told = (f"{', '.join(names)} ({cause}: {remedy})" for (cause, remedy), names in vain.items())
+        logger.warning("settings without effect: %s; or take them out", "; ".join(told))
+
+
+def check_audit_key(config: Config) -> None:
+    """Refuse what would be a false comfort: a key that seals nothing.
+
+    Raises:
+        ConfigurationError: A key is given without a chain, or twice.
+    """
+    given = [name for name in ("audit_key", "audit_key_file") if getattr(config, name) is not None]
+    if given and not config.audit_chain:
+        raise ConfigurationError(
+            f"{given[0]} is given and audit_chain is off: set audit_chain=True, or take the key out"
+        )
+    if len(given) > 1:
+        raise ConfigurationError("audit_key and audit_key_file are both given; give one of them")
