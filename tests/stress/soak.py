@@ -109,10 +109,11 @@ class Row:
     """Resident memory that the surviving worker gains in 10 000 requests."""
     bare_slope_kib: float
     """That of the bare app."""
-    descriptors_first: float
-    descriptors_last: float
-    threads_first: float
-    threads_last: float
+    descriptors_first: int
+    """The fewest, without the connections of the moment."""
+    descriptors_last: int
+    threads_first: int
+    threads_last: int
     own_errors: int
     """``observability_errors_total``."""
     audit_lost: int
@@ -293,8 +294,8 @@ def account(soak: Soak, number: int, minutes: float) -> tuple[Row, list[str], Co
     server, clients, warm = soak.servers[number], soak.observed[number].clients, soak.observed[number].warm
     first, last = warm[: len(warm) // 4 or 1], warm[-(len(warm) // 4 or 1) :]
 
-    def median(of: list[Reading], name: str) -> float:
-        return float(statistics.median(getattr(reading.vitals, name) for reading in of))
+    def resident_mib(of: list[Reading]) -> float:
+        return float(statistics.median(reading.vitals.resident_bytes for reading in of)) / 2**20
 
     samples = server.settled()
     exported = "otel_sdk_exporter_span_exported_total"
@@ -330,14 +331,14 @@ def account(soak: Soak, number: int, minutes: float) -> tuple[Row, list[str], Co
         spans_told_taken=labelled(samples, exported, "error_type", ""),
         spans_told_dropped=labelled(samples, exported, "error_type", *failed),
         served_by_survivor=served,
-        resident_first_mib=median(first, "resident_bytes") / 2**20,
-        resident_last_mib=median(last, "resident_bytes") / 2**20,
+        resident_first_mib=resident_mib(first),
+        resident_last_mib=resident_mib(last),
         slope_kib=slope_kib(warm),
         bare_slope_kib=slope_kib(soak.bare[number].warm),
-        descriptors_first=median(first, "descriptors"),
-        descriptors_last=median(last, "descriptors"),
-        threads_first=median(first, "threads"),
-        threads_last=median(last, "threads"),
+        descriptors_first=min(reading.vitals.descriptors for reading in first),
+        descriptors_last=min(reading.vitals.descriptors for reading in last),
+        threads_first=min(reading.vitals.threads for reading in first),
+        threads_last=min(reading.vitals.threads for reading in last),
         own_errors=int(total(samples, "observability_errors_total")),
         audit_lost=labelled(samples, "flask_audit_records_total", "outcome", "lost", "stderr") + findings.gaps,
         log_files=findings.files,
@@ -369,9 +370,9 @@ TITLES = {
     "resident_last_mib": "the same at the end, MiB",
     "slope_kib": "slope, KiB in 10 000 requests",
     "bare_slope_kib": "slope of the bare app beside it",
-    "descriptors_first": "its descriptors after the warm-up",
+    "descriptors_first": "its descriptors after the warm-up, at least",
     "descriptors_last": "the same at the end",
-    "threads_first": "its threads after the warm-up",
+    "threads_first": "its threads after the warm-up, at least",
     "threads_last": "the same at the end",
     "own_errors": "`observability_errors_total`",
     "audit_lost": "audit records lost, by the metrics",
