@@ -141,8 +141,13 @@ class Descriptor:
     )
 
     def __init__(self, number: int) -> None:
+        self.number = -1
+        try:
+            self._opened = opened = os.fstat(number)
+        except BaseException:
+            os.close(number)
+            raise
         self.number = number
-        self._opened = opened = os.fstat(number)
         self.size_bytes = opened.st_size
         """About how long the file is, unless it was cut."""
         self._uncounted_bytes = 0
@@ -160,7 +165,7 @@ class Descriptor:
             os.close(number)
 
     def __del__(self) -> None:
-        if self._is_ours():
+        if self.number >= 0 and self._is_ours():
             os.close(self.number)
 
     def append(self, data: bytes) -> None:

@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import re
+import threading
 from importlib import metadata
 from typing import Any
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ from .site import Site
 from .site import site
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterator
 
 COMMAND, SCRAPE = "command", "scrape"
@@ -55,6 +57,9 @@ FEATURES: dict[str, Any] = {
 }
 VALUES_IN = ("watched", "audited", "annotated")
 COMMAND_STAGES = ("stage signal", "stage context")
+ONE_AT_A_TIME = ("log stream", "collector")
+"""A stream takes one line after the other, whoever writes; a scrape waits for the one before it."""
+WAIT_SECONDS = 60.0
 TOLD = re.compile(r"\[[^]]+\] (anonymous|alice) [ -~]+ [ -~]+ [ -~]+$")
 """A line of the watch's own text."""
 ERRORS = "observability_errors_total"
@@ -181,6 +186,43 @@ def test_a_fault_is_counted_and_changes_no_answer(scene: Scene, kind: str, bare:
     assert all(json.loads(line) for line in scene.observed.stream.getvalue().splitlines())
     for line in scene.observed.audit_lines:
         assert TOLD.match(line) or parse_audit_line(line)
+
+
+def test_whoever_hangs_holds_up_the_requests_that_call_it_and_no_other(scene: Scene, bare: dict[str, Answer]) -> None:
+    if scene.place.value or scene.place.name.startswith(ONE_AT_A_TIME):
+        pytest.skip("nothing is called here, or a lock of its own keeps all others waiting")
+    hanging, release, hung = threading.Event(), threading.Event(), threading.Thread(target=scene.answers, args=(None,))
+
+    def hang() -> None:
+        if threading.current_thread() is hung:
+            hanging.set()
+            assert release.wait(WAIT_SECONDS)
+
+    scene.trap.fault = hang
+    hung.start()
+    try:
+        assert hanging.wait(WAIT_SECONDS)
+        for shape in ("json", "watched", "broken"):
+            assert answer(scene.site.app, shape) == bare[shape]
+        assert hung.is_alive()
+    finally:
+        release.set()
+        hung.join()
+        scene.trap.fault = None
+
+
+@pytest.mark.parametrize("kind", ["raises", "garbage"])
+def test_a_rule_for_the_metrics_that_fails_lets_nobody_in(observe: Callable[..., Observed], kind: str) -> None:
+    trap = Trap()
+    app = observe(site().app, strict=False, metrics_access=lambda _: trap(lambda: True)).app
+    environ = create_environ("/metrics") | {"REMOTE_ADDR": "127.0.0.1"}
+    for fault in FAULTS:
+        if fault.kind == kind:
+            trap.fault = fault.act
+            assert serve(app, dict(environ))[0].startswith("403"), fault.name
+            assert answer(app, "json")[0] == "200 OK"
+    trap.fault = None
+    assert serve(app, dict(environ))[0] == "200 OK"
 
 
 @pytest.mark.skipif(metadata.version("flask") >= "3.1", reason="a stream pushes its context when it is read")
