@@ -57,6 +57,7 @@ class Boundary:
         pipeline = self.pipeline
         record = pipeline.open(environ)
         token = current_record.set(record)
+        body = None
         try:
             pipeline.attach(record)
             answer = Answer(self, record, start_response)
@@ -68,13 +69,14 @@ class Boundary:
             if not record.written_bytes:
                 # What start_response was given goes out with the first byte of a body: the server answers now.
                 record.status = None
-            pipeline.break_off(record, error)
+            self._break_off(record, body, error)
+            body = None
             raise
         finally:
             try:
                 pipeline.detach(record)
             except BaseException as error:
-                pipeline.break_off(record, error)
+                self._break_off(record, body, error)
                 raise
             finally:
                 current_record.reset(token)
@@ -99,6 +101,13 @@ class Boundary:
             parent = f"00-{record.trace_id}-{record.span_id}-{record.sampled:02x}"
             added += [("traceresponse", parent), ("Server-Timing", f'traceparent;desc="{parent}"')]
         return added
+
+    def _break_off(self, record: RequestRecord, body: Iterable[bytes] | None, error: BaseException) -> None:
+        # A body that the server never gets, nobody else can close; Flask 3.0 has pushed its context for a stream.
+        close = getattr(body, "close", None)
+        if close is not None:
+            self.pipeline.guard.call("boundary", "close", close)
+        self.pipeline.break_off(record, error)
 
     def warn_of_hidden_view(self) -> None:
         """Warn, once, if the app has a view where the metrics are; called at set-up and at a scrape."""

@@ -136,13 +136,29 @@ class Descriptor:
     socket.
     """
 
-    __slots__ = ("_opened", "is_new", "is_regular", "number", "size_bytes", "syncing", "tears", "torn")
+    __slots__ = (
+        "_opened",
+        "_uncounted_bytes",
+        "is_new",
+        "is_regular",
+        "number",
+        "size_bytes",
+        "syncing",
+        "tears",
+        "torn",
+    )
 
     def __init__(self, number: int) -> None:
+        self.number = -1
+        try:
+            self._opened = opened = os.fstat(number)
+        except BaseException:
+            os.close(number)
+            raise
         self.number = number
-        self._opened = opened = os.fstat(number)
         self.size_bytes = opened.st_size
-        """What the file is at least as long as, unless it is cut."""
+        """About how long the file is, unless it was cut."""
+        self._uncounted_bytes = 0
         self.is_regular = stat.S_ISREG(opened.st_mode)
         self.is_new = False
         """It was made here."""
@@ -157,7 +173,7 @@ class Descriptor:
             os.close(number)
 
     def __del__(self) -> None:
-        if self._is_ours():
+        if self.number >= 0 and self._is_ours():
             os.close(self.number)
 
     def append(self, data: bytes) -> None:
@@ -192,11 +208,15 @@ class Descriptor:
     def missing_bytes(self) -> int:
         """Return how much shorter, at least, the file has become since this was last asked: rotated by copytruncate.
 
-        Records of other processes hide a part of it, and all of it where there are enough of them.
+        Only what the file held at first, and what this process has added, is missed. The records of other processes,
+        which nobody tells us of, can hide it.
         """
-        expected_bytes = self.size_bytes
+        expected_bytes = self.size_bytes - self._uncounted_bytes
         self.size_bytes = size_bytes = os.fstat(self.number).st_size
-        return max(0, expected_bytes - size_bytes) if self.is_regular else 0
+        missing_bytes = max(0, expected_bytes - size_bytes) if self.is_regular else 0
+        # Other processes' bytes, and those that a thread of this one has written and is just about to add to the size.
+        self._uncounted_bytes = size_bytes if missing_bytes else size_bytes - expected_bytes
+        return missing_bytes
 
     def status(self) -> os.stat_result:
         """Return what the kernel knows about it."""

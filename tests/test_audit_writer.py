@@ -234,6 +234,34 @@ def test_records_in_a_renamed_file_are_not_lost(make, path):
     assert lost == []
 
 
+def test_a_record_that_another_thread_is_about_to_count_is_no_truncation_later(make, monkeypatch):
+    missing = []
+    writer = make(check_interval_seconds=0, on_truncated=missing.append)
+    writer.write(b"one")
+    is_written, may_go_on = threading.Event(), threading.Event()
+
+    def write_and_dawdle(number, data, write=os.write):
+        written = write(number, data)
+        if threading.current_thread() is other:
+            is_written.set()
+            assert may_go_on.wait(60)
+        return written
+
+    monkeypatch.setattr(os, "write", write_and_dawdle)
+    other = threading.Thread(target=writer.write, args=(b"two",))
+    other.start()
+    assert is_written.wait(60)
+    writer.write(b"three")
+    may_go_on.set()
+    other.join()
+    writer.write(b"four")
+    writer.write(b"five")
+    assert missing == []
+    os.truncate(writer.path, 0)
+    writer.write(b"six")
+    assert missing == [len(b"one\ntwo\nthree\nfour\nfive\n")]
+
+
 def test_a_tear_that_another_process_has_left_is_closed_off_at_the_next_look(make, path):
     writer = make(check_interval_seconds=0)
     writer.write(LINE)

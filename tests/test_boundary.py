@@ -16,6 +16,7 @@ from opentelemetry.trace import StatusCode
 from werkzeug.test import create_environ
 from werkzeug.test import run_wsgi_app
 
+from flask_signal_observability import Sink
 from flask_signal_observability.record import current_record
 from flask_signal_observability.record import RequestRecord
 
@@ -439,3 +440,25 @@ def test_a_request_that_a_dispatcher_hands_on_has_one_id(observe: Observe) -> No
     outer = observe(main)
     response = outer.client().get("/api/")
     assert outer.record["request_id"] == inner.record["request_id"] == response.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_body_that_the_server_never_gets_is_closed_once(observe: Observe, streamed: bool) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit
+
+    class Leaving(Sink):
+        finish = detach = leave
+
+    observed = observe(sinks=[Leaving()])
+    closed: list[str] = []
+
+    @observed.app.get("/")
+    def index() -> Response:
+        response = Response(three_chunks() if streamed else "whole")
+        response.call_on_close(lambda: closed.append("once"))
+        return response
+
+    with pytest.raises(SystemExit):
+        serve(observed.app)
+    assert closed == ["once"]

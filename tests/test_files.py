@@ -198,7 +198,24 @@ def test_a_closed_file_opens_again_for_a_late_record(path, file):
     assert path.read_bytes() == b"one\ntwo\n"
 
 
+def test_a_file_that_cannot_be_looked_at_leaves_no_descriptor_open(path, monkeypatch):
+    def fail(number):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    gc.collect()
+    before = open_descriptors()
+    file = AppendFile(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fail)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            file.write(b"one\n")
+    assert open_descriptors() == before
+    file.write(b"two\n")
+    assert path.read_bytes() == b"two\n"
+
+
 def test_reopening_closing_and_forgetting_leave_no_descriptor_open(path):
+    gc.collect()
     before = open_descriptors()
     file = AppendFile(path, check_interval_seconds=0)
     for _ in range(5):

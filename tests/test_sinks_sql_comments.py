@@ -16,6 +16,7 @@ from flask import Response
 from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from flask_signal_observability import annotate
 from flask_signal_observability import Config
@@ -115,6 +116,19 @@ def test_nothing_is_left_behind_for_what_comes_after_the_request(shop: Flask, ob
     before = otel_context.get_current()
     observe(shop, sql_comments=True).client().get("/orders/1")
     assert otel_context.get_current() == before
+
+
+def test_nothing_is_left_in_the_context_where_the_request_could_not_be_made_current(
+    shop: Flask, observe: Callable[..., Observed]
+) -> None:
+    class NoIds(RandomIdGenerator):
+        def generate_trace_id(self) -> int:
+            raise RuntimeError
+
+    before = otel_context.get_current()
+    observed = observe(shop, sql_comments=True, strict=False, provider_options={"id_generator": NoIds()})
+    assert observed.client().get("/orders/1").status_code == 200
+    assert otel_context.get_current() is before
 
 
 def test_it_is_off_unless_it_is_asked_for(shop: Flask, executed: list[str], observe: Callable[..., Observed]) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from opentelemetry import environment_variables as of_api
 from opentelemetry.sdk import environment_variables as of_sdk
 
+from ..exporters import LOGS
 from ..exporters import METRICS
 from ..exporters import TRACES
 from ..providers import BoundedTracerProvider
 from ..providers import LocalTracerProvider
 from .finding import Report
-from .target import LOGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

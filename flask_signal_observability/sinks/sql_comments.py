@@ -33,6 +33,9 @@ class CommentingTracingSink(TracingSink):
     def start(self, record: RequestRecord) -> None:
         """Put the values into the request's context; they go with it, at ``detach``."""
         super().start(record)
+        span = record.span
+        if span is None or span.token is None:
+            return  # the request could not be made current: nobody would take back what is attached here
         values = {"framework": self._framework, "controller": record.endpoint, "route": record.route}
         before = otel_context.get_current()
         context = otel_context.set_value(KEY, {name: value for name, value in values.items() if value is not None})

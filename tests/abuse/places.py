@@ -8,6 +8,10 @@ from collections.abc import Callable
 from typing import Any
 from typing import TYPE_CHECKING
 
+from blinker import Namespace
+from opentelemetry import propagate
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
@@ -51,8 +55,8 @@ class Place:
     """Empty where somebody else tells it: the SDK catches what an exporter raises."""
     settings: Settings = lambda trap: {}
     install: Callable[[Trap, Observed, Site], object] = lambda trap, observed, site: None
-    is_value: bool = False
-    """It is a value that a view hands over: nothing is called, so nothing raises there."""
+    value: Callable[[Trap, Site], None] | None = None
+    """Lets the views hand the value over: nothing of it is called here, so nothing raises where it is made."""
     is_ignored: bool = False
     """What it returns is looked at by nobody."""
 
@@ -150,29 +154,48 @@ def collector(trap: Trap, observed: Observed, site: Site) -> None:
     observed.registry.register(trapped)
 
 
-def payload(key: str) -> Callable[[Trap, Observed, Site], object]:
-    """A payload's value."""
+class TrappedPropagator(TextMapPropagator):
+    """Asks the trap before it reads the headers."""
 
-    def install(trap: Trap, observed: Observed, site: Site) -> None:
+    def __init__(self, trap: Trap) -> None:
+        self._trap = trap
+
+    def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Any:
+        return self._trap(lambda: context or Context())
+
+    def inject(self, carrier: Any, context: Any = None, setter: Any = None) -> None:
+        pass
+
+    @property
+    def fields(self) -> set[str]:
+        return set()
+
+
+def propagator(trap: Trap, observed: Observed, site: Site) -> None:
+    """The process has one: whoever installs this puts back what was there."""
+    propagate.set_global_textmap(TrappedPropagator(trap))
+
+
+def payload(key: str) -> Callable[[Trap, Site], None]:
+    def hand_over(trap: Trap, site: Site) -> None:
         site.payload = lambda: {"amount": 3, "currency": "EUR", key: trap(lambda: 3)}
-        watch_all(observed, site)
 
-    return install
+    return hand_over
 
 
-def sender(trap: Trap, observed: Observed, site: Site) -> None:
+def sender(trap: Trap, site: Site) -> None:
     site.sender = lambda: trap(lambda: "till")
-    watch_all(observed, site)
 
 
-def error(trap: Trap, observed: Observed, site: Site) -> None:
+def error(trap: Trap, site: Site) -> None:
     """The error of a view: what it is made of."""
     site.error = lambda: Exception(trap(lambda: 1))
 
 
 def watch_all(observed: Observed, site: Site) -> None:
     """Let everything look at what is sent."""
-    observed.observability.watch(
+    watched = observed.observability
+    watched.watch(
         site.paid,
         count="paid_total",
         labels={"currency": ("EUR", "3")},
@@ -184,9 +207,22 @@ def watch_all(observed: Observed, site: Site) -> None:
         audit="{user} {sender} {amount} {deep.id}",
         fields=("amount", "currency", "deep.id", "token"),
     )
-    observed.observability.watch(site.paid, name="other", span_event=True, log="info")
+    watched.watch(site.paid, name="other", span_event=True, log="info")
+    watched.watch(site.paid, name="paying", span=site.began)
+    watched.watch_namespace(Namespace({"paid": site.paid}), count="signals_total", log="info")
 
 
+def watch_a_namespace(trap: Trap, observed: Observed, site: Site) -> None:
+    observed.observability.watch_namespace(
+        Namespace({"paid": site.paid}),
+        count="signals_total",
+        measure="signals_amount",
+        buckets=(1, 2),
+        value=lambda *_: trap(lambda: 1),
+    )
+
+
+ENDING = ("finish", "event", "abandon")
 IN_REQUEST = ("open", "attach", "start", "event", "finish", "detach", "abandon")
 
 PLACES = [
@@ -204,6 +240,7 @@ PLACES = [
             value=lambda trap: lambda *_: trap(lambda: 1),
         ),
     ),
+    Place("watch value of a namespace", "watch", ("value", "measure"), install=watch_a_namespace),
     Place(
         "log stream write",
         "logs",
@@ -236,23 +273,16 @@ PLACES = [
         for which in ("trace", "span")
     ),
     Place("span processor on_start", "tracing", ("begin", "event"), install=processor("on_start"), is_ignored=True),
-    Place(
-        "span processor on_end", "tracing", ("finish", "event", "abandon"), install=processor("on_end"), is_ignored=True
-    ),
-    Place(
-        "span processor _on_ending",
-        "tracing",
-        ("finish", "event", "abandon"),
-        install=processor("_on_ending"),
-        is_ignored=True,
+    *(
+        Place(f"span processor {ending}", "tracing", ENDING, install=processor(ending), is_ignored=True)
+        for ending in ("on_end", "_on_ending")
+        if hasattr(SpanProcessor, ending)
     ),
     Place("exporter", "tracing", (), install=exporter),
     Place("collector", "metrics", ("collect", "encode"), install=collector),
-    Place("error of a view", "tracing", (), install=error, is_value=True),
-    Place("payload amount", "watch", (), install=payload("amount"), is_value=True),
-    Place("payload currency", "watch", (), install=payload("currency"), is_value=True),
-    Place("payload deep", "watch", (), install=payload("deep"), is_value=True),
-    Place("payload token", "watch", (), install=payload("token"), is_value=True),
-    Place("sender", "watch", (), install=sender, is_value=True),
+    Place("propagator", "tracing", ("extract",), install=propagator),
+    Place("error of a view", "tracing", (), value=error),
+    *(Place(f"payload {key}", "watch", (), value=payload(key)) for key in ("amount", "currency", "deep", "token")),
+    Place("sender", "watch", (), value=sender),
 ]
-"""The propagator is the process's: it has a test of its own, as have the files and the access rule."""
+"""Files, the access rule of the metrics and what is pushed have tests of their own."""

@@ -35,13 +35,18 @@ if TYPE_CHECKING:
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the OTLP exporter is not installed")
 
 REQUESTS = 300
-ADDED_MEDIAN_SECONDS = 0.005
-ADDED_LONGEST_SECONDS = 0.5
+ADDED_MEDIAN_SECONDS = 0.02
+ADDED_SECONDS = 0.5
 """The export is on another thread, which takes the interpreter for some milliseconds at a time; a request that waited
 for a collector would take a second at least, which is the exporter's time-out here."""
+FORGIVEN = 6
+"""Requests that a busy machine may hold up; if one of each batch waited, these would be 37."""
 QUEUE = 64
+BATCH = 8
 FLUSH_SECONDS = 1
-MARGIN_SECONDS = 1.0
+MARGIN_SECONDS = 4.0
+"""Without a limit a full queue would take eight seconds, a time-out for each batch."""
+WAIT_SECONDS = 60.0
 DROPPED = "observability_dropped_total"
 EXPORTED = "otel_sdk_exporter_span_exported_total"
 
@@ -99,7 +104,7 @@ def exporting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Expor
             "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
             "OTEL_BSP_SCHEDULE_DELAY": "20",
             "OTEL_BSP_MAX_QUEUE_SIZE": str(QUEUE),
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "32",
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": str(BATCH),
             "REQUESTS_CA_BUNDLE": "",
             "CURL_CA_BUNDLE": "",
             **environ,
@@ -238,14 +243,14 @@ def test_no_request_waits_and_every_span_is_accounted_for(
         exported = exporting(endpoint)
         taken = exported.request_seconds()
         added = statistics.median(taken) - statistics.median(undisturbed_seconds)
-        longest = max(taken) - max(undisturbed_seconds)
+        held_up = [seconds for seconds in taken if seconds > max(undisturbed_seconds) + ADDED_SECONDS]
         assert added < ADDED_MEDIAN_SECONDS
-        assert longest < ADDED_LONGEST_SECONDS
+        assert len(held_up) <= FORGIVEN
         seconds = exported.shutdown_seconds()
     assert seconds < FLUSH_SECONDS + MARGIN_SECONDS
     assert exported.value(EXPORTED, error_type="") == 0
     # What is still queued when the time to flush is over is what the queue holds, at most, and the batch in hand.
-    assert REQUESTS - QUEUE - 32 <= exported.told() <= REQUESTS
+    assert REQUESTS - QUEUE - BATCH <= exported.told() <= REQUESTS
     told = [(record.name, record.levelno) for record in caplog.records if record.name.startswith("opentelemetry.")]
     assert len(told) == len(set(told)), caplog.text
 
@@ -255,7 +260,7 @@ def test_what_a_full_queue_refuses_is_counted(exporting: Callable[..., Exporting
     with listening(lambda connection: in_hand.set()) as endpoint:
         exported = exporting(endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="30", OTEL_BSP_MAX_EXPORT_BATCH_SIZE=str(QUEUE))
         exported.request_seconds(1)
-        assert in_hand.wait(5)
+        assert in_hand.wait(WAIT_SECONDS)
         exported.request_seconds(QUEUE + 10)
         assert exported.value(DROPPED, sink="tracing", reason="queue") == 10
 
@@ -269,11 +274,11 @@ def test_the_exporter_says_a_thing_once_a_minute_and_then_again(
     with answering(Reply(400)) as endpoint:
         exported = exporting(endpoint)
         exported.request_seconds(100)
-        eventually(lambda: exported.told() == 100, timeout=5, what="refusals")
+        eventually(lambda: exported.told() == 100, timeout=WAIT_SECONDS, what="refusals")
         assert complaints() == 1
         monkeypatch.setattr(exporters, "LOG_INTERVAL_SECONDS", 0.0)
         exported.request_seconds(1)
-        eventually(lambda: complaints() == 2, timeout=5, what="another line")
+        eventually(lambda: complaints() == 2, timeout=WAIT_SECONDS, what="another line")
 
 
 def test_spans_wait_for_a_collector_that_comes_back(exporting: Callable[..., Exporting]) -> None:
@@ -283,7 +288,11 @@ def test_spans_wait_for_a_collector_that_comes_back(exporting: Callable[..., Exp
         exported.request_seconds(20)
         receiver.wait_for(lambda spans: len(spans) == 20)
         assert len({span.span_id for span in receiver.spans}) == 20
-        eventually(lambda: exported.value(EXPORTED, error_type="") == 20, timeout=5, what="20 spans told as delivered")
+        eventually(
+            lambda: exported.value(EXPORTED, error_type="") == 20,
+            timeout=WAIT_SECONDS,
+            what="20 spans told as delivered",
+        )
     assert exported.value(DROPPED, sink="tracing", reason="export") == 0
 
 
@@ -297,6 +306,6 @@ def test_a_real_collector_gets_what_was_not_lost_while_it_was_away(
         collector.wait_for(lambda spans: len(spans) == 5)
         collector.stop()
         exported.request_seconds(5)
-        eventually(lambda: exported.told() == 10, timeout=5, what="the loss to be counted")
+        eventually(lambda: exported.told() == 10, timeout=WAIT_SECONDS, what="the loss to be counted")
     assert exported.value(EXPORTED, error_type="") == 5
     assert exported.value(DROPPED, sink="tracing", reason="export") == 5

@@ -122,7 +122,7 @@ def test_the_port_of_its_own_has_the_same_rule(observe: Observe, free_port: int)
     server = observed.pipeline.metrics_server
     try:
         for head, status in ((b"", b"401"), (b"Authorization: Bearer s3cret\r\n", b"200")):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
                 client.sendall(b"GET /anything HTTP/1.0\r\n" + head + b"\r\n")
                 assert client.makefile("rb").readline().split()[1] == status
     finally:
@@ -266,18 +266,18 @@ def test_a_sink_that_hangs_holds_up_no_other_request(observe: Observe, stage: st
     def wait(*_: object) -> None:
         if threading.current_thread() is slow:
             hanging.set()
-            assert release.wait(10)
+            assert release.wait(60)
 
     observed = observe(site().app, sinks=[type("Mine", (Sink,), {stage: wait})()])
     given: list[Any] = []
     slow = threading.Thread(target=lambda: given.append(answer(observed.app, "broken")))
     slow.start()
-    assert hanging.wait(10)
+    assert hanging.wait(60)
     others = [answer(observed.app, shape)[0] for shape in ("json", "template", "chunks", "broken")]
     assert scrape(observed.app, "127.0.0.1")[0] == 200
     assert given == []
     release.set()
-    slow.join(10)
+    slow.join(60)
     assert others == ["200 OK", "200 OK", "200 OK", given[0][0]]
 
 

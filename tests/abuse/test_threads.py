@@ -58,7 +58,7 @@ def in_threads(function: Callable[[int], None], threads: int = THREADS) -> None:
 
     def run(number: int) -> None:
         try:
-            barrier.wait(10)
+            barrier.wait(60)
             function(number)
         except BaseException as error:
             errors.append(error)

@@ -1,4 +1,4 @@
-"""The app of the soak: one view for each way that a request can go, all outputs on."""
+"""The app of the soak: one view for each way that a request can go; observed with all outputs on, or bare."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from flask_signal_observability import Observability
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "create_bare_app"]
 
 
 def create_app() -> Flask:
-    app = Flask("soak")
-    app.logger.disabled = True  # its line about an error is not ours to count
+    app = create_bare_app()
     Observability(app, audit_requests=True, audit_format="json")
     configure_logging(app)
+    return app
+
+
+def create_bare_app() -> Flask:
+    app = Flask("soak")
+    app.logger.disabled = True  # its line about an error is not ours to count
     app.add_url_rule("/", "home", lambda: {"status": "active"})
     app.add_url_rule("/item/<int:number>", "item", lambda number: {"number": number})
     app.add_url_rule("/page/<int:number>", "page", page)

@@ -22,6 +22,9 @@ EVENTS = ("request_finished", "exception", "worker_started")
 COLLECTOR_LOGGERS = ("opentelemetry.", "flask_signal_observability")
 """What is told of the collector's moods."""
 
+GUARDED = " failed at "
+"""What the guard says is not of them."""
+
 SERVER_LINES = re.compile(
     r"\[INFO\] (Starting gunicorn|Listening at|Using worker|Booting worker|Handling signal: term"
     r"|Worker exiting|Shutting down|Control socket listening)"
@@ -95,7 +98,7 @@ def _logged(line: bytes, findings: Findings) -> None:
 
 
 def _said_by(logger: str, level: str, text: str, findings: Findings) -> None:
-    if logger.startswith(COLLECTOR_LOGGERS):
+    if logger.startswith(COLLECTOR_LOGGERS) and GUARDED not in text:
         findings.told_of_collector[f"{logger}: {re.sub(r'[0-9.]+', 'N', text)[:90]}"] += 1
     elif not SERVER_LINES.search(f"[{level.upper()}] {text}"):
         findings.unexpected.append(f"{logger}: {text}")
