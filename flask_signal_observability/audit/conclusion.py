@@ -82,15 +82,15 @@ class _Conclusion:
         """
         evidence = self._evidence
         for suspect in evidence.suspects:
-            if suspect.mark is None and torn_name(suspect.raw) in evidence.attested:
+            if suspect.mark is None and torn_name(suspect.raw) in evidence.testimony.attested:
                 suspect.explained = True
                 evidence.find(Kind.TORN, suspect.place, "", TORN)
             elif not suspect.raw and (
-                evidence.attested or (suspect.place[0], suspect.place[1] + 1) in evidence.openings
+                evidence.testimony.attested or (suspect.place[0], suspect.place[1] + 1) in evidence.testimony.openings
             ):
                 suspect.explained = True
         for place, fragment in evidence.glued:
-            if torn_name(fragment) in evidence.attested:
+            if torn_name(fragment) in evidence.testimony.attested:
                 evidence.find(Kind.TORN, place, "", TORN)
             elif evidence.is_torn(fragment):
                 evidence.find(
@@ -126,7 +126,7 @@ class _Conclusion:
 
     def _required(self, chain: WriterChain) -> None:
         """Compare the end of a chain with what its head, and the notes of others, say of it."""
-        sequence, _ = self._evidence.required.get(chain.writer, (-1, ("", 0)))
+        sequence, _ = self._evidence.testimony.required.get(chain.writer, (-1, ("", 0)))
         head = self._heads.get(chain.writer)
         if head is not None and (head.opened == chain.opened or (self._all_here and head.opened > chain.opened)):
             sequence = max(sequence, head.sequence)
@@ -186,13 +186,15 @@ class _Conclusion:
         return self._order.get(place[0], len(self._order)), place[1]
 
     def _is_ours(self, writer: bytes) -> bool:
-        return writer in self._heads or writer in self._evidence.required
+        return writer in self._heads or writer in self._evidence.testimony.required
 
     def _absent_writers(self) -> None:
         """Of a writer that is known to have written here there is no line that proves anything."""
         evidence = self._evidence
         began = min((chain.opened for chain in evidence.chains.values() if chain.opened), default="")
-        absent = {writer: place for writer, (_, place) in evidence.required.items() if writer not in evidence.chains}
+        absent = {
+            writer: place for writer, (_, place) in evidence.testimony.required.items() if writer not in evidence.chains
+        }
         if self._all_here:
             for head in self._heads.values():
                 if head.writer not in evidence.chains and head.sequence >= 0 and began and head.opened >= began:
@@ -201,7 +203,7 @@ class _Conclusion:
             kind, told = Kind.DELETION, "no line of this writer is left, and another tells of it"
             if writer in self._heads:
                 kind = Kind.TRUNCATION
-            elif place in evidence.origins:
+            elif place in evidence.testimony.origins:
                 kind, told = Kind.SPLICE, "the chain that opens here saw this writer in its file, which is not this one"
             evidence.find(kind, place, writer.decode("utf-8", "replace"), told)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from .finding import Kind
 from .mark import Note
 from .mark import split
 from .mark import torn_mark
+from .testimony import Testimony
 from .writer_chain import Gap
 from .writer_chain import Suspect
 from .writer_chain import WriterChain
@@ -54,20 +54,11 @@ class Evidence:
         self.chains: dict[bytes, WriterChain] = {}
         self.findings: list[Finding] = []
         self.suspects: list[Suspect] = []
+        self.testimony = Testimony()
         self.unsealed: list[Place] = []
         """The lines before the first chain."""
-        self.attested: dict[str, Place] = {}
-        """Torn lines that a note tells of."""
         self.glued: list[tuple[Place, bytes]] = []
         """What stands in front of a whole line, which it is no part of."""
-        self.required: dict[bytes, tuple[int, Place]] = {}
-        """How far the notes of others say that a writer got at least."""
-        self.openings: set[Place] = set()
-        """Where opening notes stand."""
-        self.origins: set[Place] = set()
-        """The opening notes that tell what they saw."""
-        self.first_opening: dict[str, str] = {}
-        """When each file was opened first."""
         self._here: Place = ("", 0)
         self.settled = True
         """No suspect is left that a coming line could explain: a line that fits needs no second look."""
@@ -160,28 +151,8 @@ class Evidence:
             return
         if note.kind == "opened":
             chain.opened = note.time
-            self.openings.add(place)
-            self._check_origin(chain, note, place)
-        for torn in note.fields.get("torn", "").split(","):
-            if torn:
-                self.attested[torn] = place
-        for head in note.fields.get("heads", "").split(","):
-            self._require(head, place)
-
-    def _check_origin(self, chain: WriterChain, note: Note, place: Place) -> None:
-        """A chain that was brought here as a whole saw another file when it opened."""
-        began = self.first_opening.setdefault(place[0], note.time)
-        saw = note.fields.get("saw", "?")
-        if saw == "-" and _seconds_apart(began, note.time) > 5:  # noqa: PLR2004 - two may open an empty file at once
+        if not self.testimony.hear(note, place):
             self.find(Kind.SPLICE, place, chain.name, "the chain opened an empty file, and not this one")
-        elif saw not in ("-", "?"):
-            self._require(saw, place)
-            self.origins.add(place)
-
-    def _require(self, head: str, place: Place) -> None:
-        writer, _, sequence = head.partition(".")
-        if sequence.isdigit() and self.required.get(writer.encode(), (-1, place))[0] < int(sequence):
-            self.required[writer.encode()] = int(sequence), place
 
     def _take_in(self, chain: WriterChain) -> None:
         """Prove the suspects that the chain has now come to: they stand before their predecessors."""
@@ -338,13 +309,6 @@ class Evidence:
 def _after(note: Note) -> bytes:
     after = note.fields.get("after", "-")
     return b"" if after == "-" else after.encode("utf-8", "surrogateescape")
-
-
-def _seconds_apart(one: str, other: str) -> float:
-    try:
-        return abs((datetime.fromisoformat(one) - datetime.fromisoformat(other)).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0
 
 
 def _wrong_key(named: str, given: list[str]) -> str:

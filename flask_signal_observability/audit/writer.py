@@ -136,13 +136,13 @@ class AuditWriter(FollowedFile):
             self._leave(file)
 
     def _record(self, line: bytes) -> None:
-        file = self._file
-        if file is None or monotonic() >= self._next_check_seconds or self._rotation is not None:
+        file, seal, now_seconds = self._file, self._seal, monotonic()
+        if file is None or now_seconds >= self._next_check_seconds or self._rotation is not None:
             file = self._current()
         if self._losses.records:
             self._tell_gap(file)
-        if self._seal is not None and file.is_regular:
-            self._put_sealed(file, self._seal, line)
+        if seal is not None and file.is_regular:
+            self._put_sealed(file, seal, line, now_seconds)
         else:
             self._put(file, line)
         if self._may_be_plain:
@@ -170,10 +170,9 @@ class AuditWriter(FollowedFile):
         if seal is None:
             file.append(line + b"\n")
         else:
-            self._put_sealed(file, seal, line)
+            self._put_sealed(file, seal, line, monotonic())
 
-    def _put_sealed(self, file: Descriptor, seal: Seal, line: bytes) -> None:
-        # The hot path of a chain.
+    def _put_sealed(self, file: Descriptor, seal: Seal, line: bytes, now_seconds: float) -> None:
         before, tears, sealed = seal.state, file.tears, b""
         try:
             sealed = seal.seal(line)
@@ -184,7 +183,6 @@ class AuditWriter(FollowedFile):
             if file.tears != tears or not isinstance(error, OSError):
                 seal.torn(sealed)
             raise
-        now_seconds = monotonic()
         if now_seconds >= seal.due_seconds:
             seal.written(now_seconds)
 
@@ -214,7 +212,7 @@ class AuditWriter(FollowedFile):
             if self._seal is not None:
                 last = self._seal.closing()
                 if last is not None:
-                    self._put_sealed(file, self._seal, last)
+                    self._put_sealed(file, self._seal, last, monotonic())
             if self._durability is not None and file.is_regular:
                 self._durability.left(file)
 
