@@ -387,7 +387,7 @@ def readable_span(
 def event_of(name: str, attributes: dict[str, Any], unix_ns: int) -> sdk.Event:
     """Return what ``Event(...)`` does."""
     event = sdk.Event.__new__(sdk.Event)
-    event.__dict__ = {"_name": name, "_timestamp": unix_ns, "_attributes": attributes}
+    vars(event).update(_name=name, _timestamp=unix_ns, _attributes=attributes)
     return event
 
 
