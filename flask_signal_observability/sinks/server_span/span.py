@@ -69,7 +69,8 @@ def readable_span(
 def event_of(name: str, attributes: dict[str, Any], unix_ns: int) -> sdk.Event:
     """Return what ``Event(...)`` does."""
     event = sdk.Event.__new__(sdk.Event)
-    event.__dict__ = {"_name": name, "_timestamp": unix_ns, "_attributes": attributes}
+    own = {"_name": name, "_timestamp": unix_ns, "_attributes": attributes}
+    event.__dict__ = own  # pyright: ignore[reportAttributeAccessIssue]
     return event
 
 
