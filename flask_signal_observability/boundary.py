@@ -55,7 +55,7 @@ class Boundary:
         pipeline = self.pipeline
         record = pipeline.open(environ)
         token = current_record.set(record)
-        body = None
+        body: Any = None  # what nobody has closed yet
         try:
             pipeline.attach(record)
             answer = Answer(self, record, start_response)
