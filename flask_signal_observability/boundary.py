@@ -57,11 +57,11 @@ class Boundary:
         pipeline = self.pipeline
         record = pipeline.open(environ)
         token = current_record.set(record)
-        body = None
+        unsent: Iterable[bytes] | None = None
         try:
             pipeline.attach(record)
             answer = Answer(self, record, start_response)
-            body = self.wsgi_app(environ, start_response if record.excluded else answer)
+            body = unsent = self.wsgi_app(environ, start_response if record.excluded else answer)
             if record.streamed is False or not self._is_streamed(body, record):
                 pipeline.finish(record)
                 return body
@@ -69,14 +69,14 @@ class Boundary:
             if not record.written_bytes:
                 # What start_response was given goes out with the first byte of a body: the server answers now.
                 record.status = None
-            self._break_off(record, body, error)
-            body = None
+            self._break_off(record, unsent, error)
+            unsent = None
             raise
         finally:
             try:
                 pipeline.detach(record)
             except BaseException as error:
-                self._break_off(record, body, error)
+                self._break_off(record, unsent, error)
                 raise
             finally:
                 current_record.reset(token)
@@ -102,9 +102,9 @@ class Boundary:
             added += [("traceresponse", parent), ("Server-Timing", f'traceparent;desc="{parent}"')]
         return added
 
-    def _break_off(self, record: RequestRecord, body: Iterable[bytes] | None, error: BaseException) -> None:
+    def _break_off(self, record: RequestRecord, unsent: Iterable[bytes] | None, error: BaseException) -> None:
         # A body that the server never gets, nobody else can close; Flask 3.0 has pushed its context for a stream.
-        close = getattr(body, "close", None)
+        close = getattr(unsent, "close", None)
         if close is not None:
             self.pipeline.guard.call("boundary", "close", close)
         self.pipeline.break_off(record, error)
