@@ -71,7 +71,7 @@ def ours(app: Flask, *, on: tuple[str, ...] = OUTPUTS, samples: str = "always", 
     from flask_signal_observability import Observability
 
     settings |= {output: output in on for output in OUTPUTS}
-    settings |= {"audit_requests": True, "log_stream": RECORDS, "log_format": "json"}
+    settings |= {"audit_requests": "audit" in on, "log_stream": RECORDS, "log_format": "json"}
     Observability(app, tracer_provider=provider(samples), **settings)
 
 
