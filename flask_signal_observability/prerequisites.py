@@ -68,15 +68,9 @@ PREREQUISITES = (
     ),
     Prerequisite(
         ("log_schema",),
-        lambda config: config.log_format != "console" or config.log_stream == "otlp",
+        lambda config: config.log_format != "console",
         'log_format="console" has no names',
         'set log_format="json" or "auto"',
-    ),
-    Prerequisite(
-        ("log_schema", "log_format"),
-        lambda config: config.log_stream != "otlp",
-        'log_stream="otlp" has a form of its own',
-        'set log_stream="stdout" or to a path',
     ),
     Prerequisite(OF_AUDIT_FILE, lambda config: config.audit, "audit is off", "set audit=True"),
     Prerequisite(
@@ -93,7 +87,7 @@ PREREQUISITES = (
     ),
 )
 """In the order in which they are told; the first that does not hold stands for those after it. What a sink of one's own
-or ``configure_logging`` may still use is not among them."""
+or ``configure_logging`` may still use is not among them, nor what counts where records for a collector go to stdout."""
 
 
 class Vain(NamedTuple):

@@ -218,7 +218,7 @@ def test_records_that_went_to_a_deleted_file_are_told(make, path, monkeypatch):
     path.unlink()
     writer.write(LINE)
     later = time.monotonic() + 3600
-    monkeypatch.setattr(time, "monotonic", lambda: later)
+    monkeypatch.setattr("flask_signal_observability.audit.writer.monotonic", lambda: later)
     writer.write(LINE)
     writer.write(LINE)
     assert lines_of(path) == [LINE.decode()] * 2

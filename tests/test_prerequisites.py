@@ -53,12 +53,6 @@ IN_VAIN: list[tuple[dict[str, Any], str, str, str]] = [
         'log_format="console" has no names',
         'set log_format="json" or "auto"',
     ),
-    (
-        {"log_stream": "otlp", "log_format": "console"},
-        "log_format",
-        'log_stream="otlp" has a form of its own',
-        'set log_stream="stdout" or to a path',
-    ),
     ({"audit": False, "audit_chain": True}, "audit_chain", "audit is off", "set audit=True"),
     ({"audit": False, "audit_format": "json"}, "audit_format", "audit is off", "set audit=True"),
     (
@@ -93,6 +87,7 @@ def test_a_setting_that_has_no_effect_is_told_with_cause_and_remedy(
         {**OFF, "audit_durability": "os", "metrics_path": "/metrics"},  # the defaults, written out
         {**OFF, "metrics_path": None, "metrics_push": False},
         {**OFF, "log_level": "DEBUG", "log_stream": "stderr", "log_format": "json", "log_schema": "ecs"},
+        {"log_stream": "otlp", "log_format": "json"},  # where there is no exporter, records go to stdout
         {"metrics_path": None, "metrics_port": 9100, "metrics_access": "open"},
         {"tracing": False, "metrics_push": True, "flush_timeout_seconds": 2},
         {"log_sample_rate": 0.1, "slow_request_seconds": 2},

@@ -19,7 +19,9 @@ DROPPED_BY_FLASK = re.compile(
 """What held the contexts before Flask's main branch merged them, and what holds them since."""
 
 HOLDERS = {
-    "sinks/server_span.py": "of opentelemetry.sdk.trace, each in NEEDED, or set by the span itself",
+    "sinks/server_span/starter.py": "of opentelemetry.sdk.trace's tracer, each in NEEDED",
+    "sinks/server_span/deferral.py": "of its samplers and processors; without them a span is started at once",
+    "sinks/server_span/span.py": "of its spans, as its own test holds",
     "checks/destination.py": "of OpenTelemetry's processors and exporters; without them it says less",
     "exposition.py": "of prometheus_client's registry, which does without them",
     "log_config.py": "of gunicorn's handlers, which it marks with it",
