@@ -51,8 +51,13 @@ class JsonRecords:
         payload: dict[str, Any] | None,
     ) -> bytes:
         """Return the line of an access; ``payload`` is None where the request itself is told."""
-        told = self._told(payload) if payload else {}
-        outcome = _outcome(record) if payload is None and record is not None else told.get("outcome")
+        action, object_, outcome, changes = ACCESSED, path, None, None
+        if payload:
+            told = self._told(payload)
+            action, object_ = _text(told.get("action")) or ACCESSED, _text(told.get("object")) or path
+            outcome, changes = _text(told.get("outcome")), told.get("changes")
+        elif payload is None and record is not None:
+            outcome = _outcome(record)
         # A dict that is written down costs a third of an AuditRecord that is taken apart again.
         fields: dict[str, Any] = {
             "id": unique_id(unix_ns),
@@ -65,14 +70,14 @@ class JsonRecords:
             fields["claimed_addresses"] = claimed_addresses(record.environ) or None
             fields["http.request.method"] = record.method_original or record.method
         fields["url.path"] = path
-        fields["action"] = _text(told.get("action")) or ACCESSED
-        fields["object"] = _text(told.get("object")) or path
-        fields["outcome"] = _text(outcome)
+        fields["action"] = action
+        fields["object"] = object_
+        fields["outcome"] = outcome
         if record is not None:
             fields["http.response.status_code"] = record.status
             fields["request_id"] = record.request_id
             fields["trace_id"] = record.trace_id
-        fields["changes"] = told.get("changes")
+        fields["changes"] = changes
         return format_fields(fields)
 
     def event(self, unix_ns: int, text: str, record: RequestRecord | None) -> bytes:
