@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from .record import ACCESSED
 from .record import AuditEvent
 from .record import AuditGap
 from .record import JournalRecord
+from .record import MAX_FIELD_CHARACTERS
 from .record import moment
 
 if TYPE_CHECKING:
@@ -51,13 +53,12 @@ class JsonRecords:
         payload: dict[str, Any] | None,
     ) -> bytes:
         """Return the line of an access; ``payload`` is None where the request itself is told."""
-        action, object_, outcome, changes = ACCESSED, path, None, None
-        if payload:
-            told = self._told(payload)
-            action, object_ = _text(told.get("action")) or ACCESSED, _text(told.get("object")) or path
-            outcome, changes = _text(told.get("outcome")), told.get("changes")
-        elif payload is None and record is not None:
-            outcome = _outcome(record)
+        told = self._told(payload) if payload else {}
+        outcome = _outcome(record) if payload is None and record is not None else told.get("outcome")
+        if record is not None and not told:
+            line = _of_plain(unix_ns, user, address, path, record, outcome)
+            if line is not None:
+                return line
         # A dict that is written down costs a third of an AuditRecord that is taken apart again.
         fields: dict[str, Any] = {
             "id": unique_id(unix_ns),
@@ -70,14 +71,14 @@ class JsonRecords:
             fields["claimed_addresses"] = claimed_addresses(record.environ) or None
             fields["http.request.method"] = record.method_original or record.method
         fields["url.path"] = path
-        fields["action"] = action
-        fields["object"] = object_
-        fields["outcome"] = outcome
+        fields["action"] = _text(told.get("action")) or ACCESSED
+        fields["object"] = _text(told.get("object")) or path
+        fields["outcome"] = _text(outcome)
         if record is not None:
             fields["http.response.status_code"] = record.status
             fields["request_id"] = record.request_id
             fields["trace_id"] = record.trace_id
-        fields["changes"] = changes
+        fields["changes"] = told.get("changes")
         return format_fields(fields)
 
     def event(self, unix_ns: int, text: str, record: RequestRecord | None) -> bytes:
@@ -105,6 +106,31 @@ class JsonRecords:
     def _told(self, payload: dict[str, Any]) -> dict[str, Any]:
         told = {key: payload[key] for key in TOLD if payload.get(key) is not None}
         return SafeCopy().of_record(mask_strings(self._redaction.mask_mapping(told))) if told else told
+
+
+def _of_plain(
+    unix_ns: int, user: str, address: str, path: str, record: RequestRecord, outcome: str | None
+) -> bytes | None:
+    """Return the line of a request that all is known of and that is told in ASCII, or None: as a dict would be it."""
+    # The hot path: tests/benchmarks/audit.py. To fill a dict, to empty it of what is None and to have orjson write it
+    # takes four times as long.
+    peer, status, request_id, trace_id = record.peer_address, record.status, record.request_id, record.trace_id
+    if peer is None or status is None or request_id is None or record.method_original is not None:
+        return None
+    claimed = claimed_addresses(record.environ)
+    told = "".join((user, address, peer, path, request_id, *claimed))
+    if not told.isascii() or len(told) > MAX_FIELD_CHARACTERS:
+        return None
+    place = quoted(path)
+    claims = f'"claimed_addresses":[{",".join(map(quoted, claimed))}],' if claimed else ""
+    result = f'"outcome":"{outcome}",' if outcome else ""
+    trace = f',"trace_id":"{trace_id}"' if trace_id else ""
+    return (
+        f'{{"id":"{unique_id(unix_ns)}","time":"{utc_text(unix_ns)}+00:00","user.id":{quoted(user)},'
+        f'"client.address":{quoted(address)},"network.peer.address":{quoted(peer)},{claims}'
+        f'"http.request.method":"{record.method}","url.path":{place},"action":"{ACCESSED}","object":{place},{result}'
+        f'"http.response.status_code":{status},"request_id":{quoted(request_id)}{trace}}}'
+    ).encode()
 
 
 def _outcome(record: RequestRecord) -> str | None:
