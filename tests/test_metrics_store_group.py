@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,6 +76,9 @@ def shared(path: Path) -> Iterator[Shared]:
     shared.close()
 
 
+DID = b"did"
+
+
 class Child:
     """A forked process that does something and then waits to be ended."""
 
@@ -82,14 +86,17 @@ class Child:
         ready, told = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            with contextlib.suppress(BaseException):
+            try:
                 os.close(ready)
                 act()
-                os.write(told, b"x")
+                os.write(told, DID)
                 signal.pause()
-            os._exit(1)
+            except BaseException:
+                os.write(told, traceback.format_exc().encode())
+            finally:
+                os._exit(1)
         os.close(told)
-        self.did = os.read(ready, 1) == b"x"
+        self.told = os.read(ready, 1 << 16)
         os.close(ready)
 
     def kill(self) -> None:
@@ -101,7 +108,7 @@ class Child:
 def child(act: Callable[[], None]) -> Iterator[Child]:
     process = Child(act)
     try:
-        assert process.did
+        assert process.told == DID, process.told.decode()
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):

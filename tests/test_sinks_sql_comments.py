@@ -19,8 +19,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from flask_signal_observability import annotate
-from flask_signal_observability import Config
-from flask_signal_observability import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,8 +149,3 @@ def test_spans_and_annotations_are_as_without_it(observe: Callable[..., Observed
     with_it.client().get("/")
     assert (with_it.server_span.attributes or {})["tenant"] == "acme"
     assert [event.name for event in with_it.server_span.events] == ["message_flashed"]
-
-
-def test_without_spans_it_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="tracing=True"):
-        Config(sql_comments=True, tracing=False)
