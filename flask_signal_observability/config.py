@@ -33,7 +33,7 @@ from .settings import Secret
 from .settings import setting
 from .settings import Shared
 from .settings import Stream
-from .watching.configured import WatchTable
+from .settings import WatchTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -33,7 +33,6 @@ from .sinks.audit import AuditSink
 from .sinks.logs import LogsSink
 from .sinks.metrics import MetricsSink
 from .sinks.tracing import TracingSink
-from .watching.watching import watch_configured
 from .watching.watching import Watching
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Observability(Watching):
         present = app.extensions.get(EXTENSION)
         if isinstance(present, Pipeline):
             self._apps.add(app)
-            self._watches.serve(present)
+            self._serve(present)
             present.keywords.append(self._settings)
             return app
         if present is not None:
@@ -118,8 +117,8 @@ class Observability(Watching):
         metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
         pipeline.keywords.append(self._settings)
-        self._watches.serve(pipeline)
-        watch_configured(config.watch, pipeline, told_anyhow=bool(self._sinks))
+        self._serve(pipeline)
+        self._serve_configured(pipeline)
         exposition = None
         if metrics is not None:
             exposition = pipeline.exposition = Exposition(

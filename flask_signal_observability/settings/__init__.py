@@ -21,6 +21,7 @@ from .values import Names
 from .values import Number
 from .values import OrNone
 from .values import Secret
+from .watches import WatchTable
 
 __all__ = [
     "Access",
@@ -41,5 +42,6 @@ __all__ = [
     "Shared",
     "Stream",
     "TextStream",
+    "WatchTable",
     "setting",
 ]
