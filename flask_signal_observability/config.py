@@ -66,7 +66,7 @@ DURABILITY = Choice[Literal["os", "interval", "group", "each"]]("os", "interval"
 ON_ERROR = Choice[Literal["open", "closed", "stderr"]]("open", "closed", "stderr")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Config:
     """The settings of one app, checked and never changed.
 
@@ -250,6 +250,17 @@ class Config:
             from .prerequisites import check_audit_key  # noqa: PLC0415 - most starts have no use for it
 
             check_audit_key(self)
+
+    # Written out: what dataclass() compiles for fifty fields took longer than the import of any other room.
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Config):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _KINDS)
+
+    def __hash__(self) -> int:
+        values = [getattr(self, name) for name in _KINDS]
+        return hash(tuple(value for value in values if not isinstance(value, MappingProxyType)))
 
     def __repr__(self) -> str:
         """Name what differs from the defaults, secrets masked."""

@@ -22,10 +22,8 @@ from .boundary import Boundary
 from .config import Config
 from .errors import ConfigurationError
 from .exposition import Exposition
-from .exposition import serve
 from .flask_release import flask_version
 from .guard import Guard
-from .metrics_port.process import is_kept
 from .pipeline import EXTENSION
 from .pipeline import Pipeline
 from .redaction import Redaction
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
 
+    from .metrics_port.server import Server
     from .metrics_push.push import Push
 
 __all__ = ["Observability"]
@@ -128,9 +127,8 @@ class Observability(Watching):
                 from .flask_exporter_names import offer  # noqa: PLC0415 - what is off is not imported
 
                 offer(app, metrics, self._registry)
-            # Where the server has a process for the port, the worker tells it in the hook that follows.
-            if config.metrics_port is not None and not (is_kept() and metrics.families.store.group is not None):
-                pipeline.metrics_server = serve(config.metrics_port, exposition, guard)
+            if config.metrics_port is not None:
+                pipeline.metrics_server = open_port(config.metrics_port, exposition, metrics, guard)
         if config.audit and config.audit_requests and config.audit_on_error == "closed":
             refusal.install(app)
         boundary = Boundary(app.wsgi_app, pipeline, exposition)
@@ -214,6 +212,17 @@ def tracing_sink(config: Config) -> type[TracingSink]:
     from .sinks.sql_comments import CommentingTracingSink  # noqa: PLC0415
 
     return CommentingTracingSink
+
+
+def open_port(port: int, exposition: Exposition, metrics: MetricsSink, guard: Guard) -> Server | None:
+    """Answer at ``metrics_port``: what is off is not imported.
+
+    Where the server has a process for the port, the worker tells it in the hook that follows.
+    """
+    from .metrics_port.process import is_kept  # noqa: PLC0415
+    from .metrics_port.server import serve  # noqa: PLC0415
+
+    return None if is_kept() and metrics.families.store.group is not None else serve(port, exposition, guard)
 
 
 def load_push() -> Callable[..., Push | None]:

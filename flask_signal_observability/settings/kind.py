@@ -57,5 +57,5 @@ def setting(kind: Kind[T], *, default: T) -> T:
     """Declare a dataclass field of this kind. Typed as its value, as ``dataclasses.field`` is."""
     metadata = {"kind": kind}
     if isinstance(default, Mapping):  # unhashable, which dataclasses take for mutable
-        return dataclasses.field(default_factory=lambda: default, hash=False, metadata=metadata)
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
