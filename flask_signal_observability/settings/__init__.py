@@ -20,6 +20,7 @@ from .values import Matching
 from .values import Names
 from .values import Number
 from .values import OrNone
+from .values import Printable
 from .values import Secret
 from .watches import WatchTable
 
@@ -37,6 +38,7 @@ __all__ = [
     "Names",
     "Number",
     "OrNone",
+    "Printable",
     "Proxies",
     "Secret",
     "Shared",
