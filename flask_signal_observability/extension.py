@@ -14,7 +14,6 @@ from flask import Flask
 from . import __version__
 from . import providers
 from . import receivers
-from . import refusal
 from . import shutdown
 from . import signals
 from .access import make_rule
@@ -130,7 +129,7 @@ class Observability(Watching):
             if config.metrics_port is not None:
                 pipeline.metrics_server = open_port(config.metrics_port, exposition, metrics, guard)
         if config.audit and config.audit_requests and config.audit_on_error == "closed":
-            refusal.install(app)
+            refuse_unaudited(app)
         boundary = Boundary(app.wsgi_app, pipeline, exposition)
         # An instance attribute is how Flask documents WSGI middleware.
         app.wsgi_app = boundary  # type: ignore[method-assign]
@@ -223,6 +222,13 @@ def open_port(port: int, exposition: Exposition, metrics: MetricsSink, guard: Gu
     from .metrics_port.server import serve  # noqa: PLC0415
 
     return None if is_kept() and metrics.families.store.group is not None else serve(port, exposition, guard)
+
+
+def refuse_unaudited(app: Flask) -> None:
+    """Answer for the app where it cannot be audited: what is off is not imported."""
+    from . import refusal  # noqa: PLC0415
+
+    refusal.install(app)
 
 
 def load_push() -> Callable[..., Push | None]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "REFUSED",
     "EventRecord",
     "Outputs",
     "PendingRender",
@@ -318,6 +319,10 @@ class EventRecord:
         """Of a watched signal: its audit line, escaped, without the time."""
         self.refused = False
         """It had to be written and could not be: whoever sent it must not go on."""
+
+
+REFUSED = "refused"
+"""The key in ``RequestRecord.state`` of the mark that a request which had to be audited could not be."""
 
 
 class Sink:

@@ -17,7 +17,7 @@ from .origin import user_of
 from .pipeline import EXTENSION
 from .record import current_record
 from .record import EventRecord
-from .refusal import REFUSED
+from .record import REFUSED
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
