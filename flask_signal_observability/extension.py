@@ -30,7 +30,7 @@ from .sinks.audit import AuditSink
 from .sinks.logs import LogsSink
 from .sinks.metrics import MetricsSink
 from .sinks.tracing import TracingSink
-from .watching.watching import Watching
+from .watchable import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import blinker
 
 from ..errors import ConfigurationError
+from ..watchable import Watching
 from .configured import check_keywords
 from .configured import signal_at
 from .namespaces import NamespaceWatch
 from .settings import check_sender
 from .settings import WatchSettings
 from .watch import Watches
-from .watching import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Mapping
 
-    from ..pipeline import Pipeline
-    from .namespaces import NamespaceWatch
-    from .watch import Watch
-    from .watch import Watches
+    from .pipeline import Pipeline
+    from .watching.namespaces import NamespaceWatch
+    from .watching.watch import Watch
+    from .watching.watch import Watches
 
     Take = Callable[[Any, dict[str, Any]], object]
 
@@ -91,7 +91,7 @@ class Watching:
         Raises:
             ConfigurationError: What is asked for cannot work.
         """
-        from .entry import watch_one  # noqa: PLC0415 - most apps watch nothing
+        from .watching.entry import watch_one  # noqa: PLC0415 - most apps watch nothing
 
         options: dict[str, Any] = {
             "name": name,
@@ -138,7 +138,7 @@ class Watching:
         Raises:
             ConfigurationError: What is asked for cannot work.
         """
-        from .entry import watch_all  # noqa: PLC0415 - as above
+        from .watching.entry import watch_all  # noqa: PLC0415 - as above
 
         options: dict[str, Any] = {
             "count": count,
@@ -176,13 +176,13 @@ class Watching:
             ConfigurationError: A place leads nowhere, or what is asked for cannot work.
         """
         if pipeline.config.watch:
-            from .entry import watch_configured  # noqa: PLC0415 - as above
+            from .watching.entry import watch_configured  # noqa: PLC0415 - as above
 
             watch_configured(pipeline.config.watch, pipeline, told_anyhow=self._told_anyhow)
 
     def _begun(self) -> Watches:
         """Return the watches, of all apps that there are."""
-        from .watch import Watches  # noqa: PLC0415 - as above
+        from .watching.watch import Watches  # noqa: PLC0415 - as above
 
         with self._beginning:
             if self._watches is None:
