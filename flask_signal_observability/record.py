@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import Any
-from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -254,20 +253,31 @@ class PendingRender:
         )
 
 
-class Outputs(NamedTuple):
+class Outputs:
     """What becomes of an event that was asked for by name, rather than known to the sinks."""
 
-    level: str | None = None
-    """Of its JSON record, in lower case; None: no record."""
-    level_number: int = 0
-    span_event: str | None = None
-    """The name of the event on the span that is current; None: no event."""
-    span: str | None = None
-    """The name of a child span, which a timed event becomes; None: no span."""
-    audit: bool = False
-    """There is a line for the audit file."""
-    name: str = ""
-    """What the event is called."""
+    __slots__ = ("audit", "level", "level_number", "name", "span", "span_event")
+
+    def __init__(
+        self,
+        level: str | None = None,
+        level_number: int = 0,
+        span_event: str | None = None,
+        span: str | None = None,
+        audit: bool = False,  # noqa: FBT001, FBT002
+        name: str = "",
+    ) -> None:
+        self.level = level
+        """Of its JSON record, in lower case; None: no record."""
+        self.level_number = level_number
+        self.span_event = span_event
+        """The name of the event on the span that is current; None: no event."""
+        self.span = span
+        """The name of a child span, which a timed event becomes; None: no span."""
+        self.audit = audit
+        """There is a line for the audit file."""
+        self.name = name
+        """What the event is called."""
 
 
 class EventRecord:
