@@ -23,6 +23,7 @@ if typing.TYPE_CHECKING:
     from .extension import Observability
     from .log_config import configure_logging
     from .log_formatter import add_request_context
+    from .namespace import ObservedNamespace
     from .propagation import carry_context
     from .record import EventRecord
     from .record import RequestRecord
@@ -32,7 +33,6 @@ if typing.TYPE_CHECKING:
     from .signals import event_bus
     from .signals import reopen_files
     from .watching.namespaces import NamespaceWatch
-    from .watching.namespaces import ObservedNamespace
     from .watching.watch import Watch
 
 __all__ = [
@@ -77,7 +77,7 @@ _room_of = {
     "NamespaceWatch": "watching.namespaces",
     "Observability": "extension",
     "ObservabilityError": "errors",
-    "ObservedNamespace": "watching.namespaces",
+    "ObservedNamespace": "namespace",
     "RequestRecord": "record",
     "Sink": "record",
     "Watch": "watching.watch",

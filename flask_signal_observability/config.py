@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from dataclasses import fields
+from dataclasses import FrozenInstanceError
+from dataclasses import MISSING
 from types import MappingProxyType
 from typing import Any
 from typing import ClassVar
@@ -28,12 +30,13 @@ from .settings import Matching
 from .settings import Names
 from .settings import Number
 from .settings import OrNone
+from .settings import Printable
 from .settings import Proxies
 from .settings import Secret
 from .settings import setting
 from .settings import Shared
 from .settings import Stream
-from .watching.configured import WatchTable
+from .settings import WatchTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +56,7 @@ ID_HEADER = Matching(
     "give the name of a header: letters, digits and -, and none that HTTP gives a meaning of its own",
 )
 HEADERS = Names(Matching(TOKEN, "give names of headers: letters, digits and -", lower=True))
-SERVICE = Matching(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+", "give a name that can be printed")
+SERVICE = Printable()
 KEYS = Names(Matching(r".+", "give names of keys, none of them empty"))
 EXCLUSIONS = Names(Matching(r"/.*|endpoint:.+", "begin each with / (a path, * as in fnmatch) or write endpoint:<name>"))
 URL_PATH = Matching(
@@ -66,7 +69,9 @@ DURABILITY = Choice[Literal["os", "interval", "group", "each"]]("os", "interval"
 ON_ERROR = Choice[Literal["open", "closed", "stderr"]]("open", "closed", "stderr")
 
 
-@dataclass(frozen=True, repr=False)
+# For who reads types a frozen dataclass; what dataclass() compiles for fifty fields took longer than the import of any
+# other room, and is written out below.
+@dataclass(init=TYPE_CHECKING, frozen=TYPE_CHECKING, repr=False, eq=False)  # type: ignore[literal-required]
 class Config:
     """The settings of one app, checked and never changed.
 
@@ -241,15 +246,38 @@ class Config:
     sources: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Where :meth:`resolve` found each value that is no default, in words."""
 
-    def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
-            value = getattr(self, name)
-            if value is not _DEFAULTS[name]:  # which is as it should be: checking them was half of a resolve
-                object.__setattr__(self, name, kind.read(name, value))
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            if not values.keys() <= _KINDS.keys():
+                raise TypeError(f"Config() takes no {', '.join(sorted(values.keys() - _KINDS.keys()))}")
+            for name, default in _DEFAULTS.items():
+                value = values.get(name, default)
+                if value is not default:  # which is as it should be: checking them was half of a resolve
+                    value = _KINDS[name].read(name, value)
+                object.__setattr__(self, name, value)
+            self._check_audit_key()
+
+        def __setattr__(self, name: str, value: object) -> None:
+            raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+        def __delattr__(self, name: str) -> None:
+            raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+    def _check_audit_key(self) -> None:
         if self.audit_key is not None or self.audit_key_file is not None:
             from .prerequisites import check_audit_key  # noqa: PLC0415 - most starts have no use for it
 
             check_audit_key(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Config):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _KINDS)
+
+    def __hash__(self) -> int:
+        values = [getattr(self, name) for name in _KINDS]
+        return hash(tuple(value for value in values if not isinstance(value, MappingProxyType)))
 
     def __repr__(self) -> str:
         """Name what differs from the defaults, secrets masked."""
@@ -304,4 +332,7 @@ class Config:
 
 
 _KINDS: dict[str, Kind[Any]] = {field.name: field.metadata["kind"] for field in fields(Config)}
-_DEFAULTS = {field.name: field.default for field in fields(Config)}
+_DEFAULTS = {
+    field.name: field.default if field.default_factory is MISSING else field.default_factory()
+    for field in fields(Config)
+}

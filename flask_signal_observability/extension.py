@@ -14,7 +14,6 @@ from flask import Flask
 from . import __version__
 from . import providers
 from . import receivers
-from . import refusal
 from . import shutdown
 from . import signals
 from .access import make_rule
@@ -22,10 +21,8 @@ from .boundary import Boundary
 from .config import Config
 from .errors import ConfigurationError
 from .exposition import Exposition
-from .exposition import serve
 from .flask_release import flask_version
 from .guard import Guard
-from .metrics_port.process import is_kept
 from .pipeline import EXTENSION
 from .pipeline import Pipeline
 from .redaction import Redaction
@@ -33,8 +30,7 @@ from .sinks.audit import AuditSink
 from .sinks.logs import LogsSink
 from .sinks.metrics import MetricsSink
 from .sinks.tracing import TracingSink
-from .watching.watching import watch_configured
-from .watching.watching import Watching
+from .watchable import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +40,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
 
+    from .metrics_port.server import Server
     from .metrics_push.push import Push
 
 __all__ = ["Observability"]
@@ -101,7 +98,7 @@ class Observability(Watching):
         present = app.extensions.get(EXTENSION)
         if isinstance(present, Pipeline):
             self._apps.add(app)
-            self._watches.serve(present)
+            self._serve(present)
             present.keywords.append(self._settings)
             return app
         if present is not None:
@@ -118,8 +115,8 @@ class Observability(Watching):
         metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
         pipeline.keywords.append(self._settings)
-        self._watches.serve(pipeline)
-        watch_configured(config.watch, pipeline, told_anyhow=bool(self._sinks))
+        self._serve(pipeline)
+        self._serve_configured(pipeline)
         exposition = None
         if metrics is not None:
             exposition = pipeline.exposition = Exposition(
@@ -129,11 +126,10 @@ class Observability(Watching):
                 from .flask_exporter_names import offer  # noqa: PLC0415 - what is off is not imported
 
                 offer(app, metrics, self._registry)
-            # Where the server has a process for the port, the worker tells it in the hook that follows.
-            if config.metrics_port is not None and not (is_kept() and metrics.families.store.group is not None):
-                pipeline.metrics_server = serve(config.metrics_port, exposition, guard)
+            if config.metrics_port is not None:
+                pipeline.metrics_server = open_port(config.metrics_port, exposition, metrics, guard)
         if config.audit and config.audit_requests and config.audit_on_error == "closed":
-            refusal.install(app)
+            refuse_unaudited(app)
         boundary = Boundary(app.wsgi_app, pipeline, exposition)
         # An instance attribute is how Flask documents WSGI middleware.
         app.wsgi_app = boundary  # type: ignore[method-assign]
@@ -215,6 +211,24 @@ def tracing_sink(config: Config) -> type[TracingSink]:
     from .sinks.sql_comments import CommentingTracingSink  # noqa: PLC0415
 
     return CommentingTracingSink
+
+
+def open_port(port: int, exposition: Exposition, metrics: MetricsSink, guard: Guard) -> Server | None:
+    """Answer at ``metrics_port``: what is off is not imported.
+
+    Where the server has a process for the port, the worker tells it in the hook that follows.
+    """
+    from .metrics_port.process import is_kept  # noqa: PLC0415
+    from .metrics_port.server import serve  # noqa: PLC0415
+
+    return None if is_kept() and metrics.families.store.group is not None else serve(port, exposition, guard)
+
+
+def refuse_unaudited(app: Flask) -> None:
+    """Answer for the app where it cannot be audited: what is off is not imported."""
+    from . import refusal  # noqa: PLC0415
+
+    refusal.install(app)
 
 
 def load_push() -> Callable[..., Push | None]:

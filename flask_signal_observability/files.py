@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AppendFile", "Descriptor", "FollowedFile"]
+__all__ = ["AppendFile", "Descriptor", "FollowedFile", "sync_directory"]
 
 # Non-blocking, so that neither a FIFO without a reader nor a full one holds up a request: both are an OSError.
 _SAFE = os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
@@ -280,3 +280,12 @@ def _ends_torn(file: Descriptor, path: Path, *, where_unreadable: bool) -> bool:
         return False  # renamed in between
     # A size that moves is another process in the middle of its write, which ends it itself.
     return last != b"\n" and os.fstat(file.number).st_size == status.st_size
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the name of a new file as safe as its contents."""
+    number = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -26,7 +26,7 @@ NEAR_MISS = 0.85
 """How like a field an environment variable must be to be taken for a typing error (difflib's ratio): a letter too many
 or too few in any name, or a wrong one in seven. OBSERVABILITY_AUDIT_PORT, of a Kubernetes Service, has 0.8."""
 
-SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+SERVICE_LINK = r"(tcp|udp|sctp)://"
 """What Kubernetes puts into <SERVICE>_PORT: a Service ``observability-metrics`` sets OBSERVABILITY_METRICS_PORT.
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
 
@@ -96,7 +96,7 @@ def _from_app_config(kinds: Kinds, app_config: Mapping[str, Any]) -> dict[str, G
 def _from_environment(kinds: Kinds, environ: Mapping[str, str]) -> dict[str, Given]:
     given = {}
     for key, text in environ.items():
-        if key.startswith(PREFIX) and not SERVICE_LINK.match(text):
+        if key.startswith(PREFIX) and not re.match(SERVICE_LINK, text):
             written = f"environment variable {key}"
             name = key.removeprefix(PREFIX).lower()
             if name in kinds and key == variable(name):

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .exposition import Exposition
-    from .exposition import Server
     from .guard import Guard
+    from .metrics_port.server import Server
     from .record import Outputs
 
 __all__ = ["EXTENSION", "Pipeline"]

@@ -28,66 +28,58 @@ OF_METRICS = (
 )
 
 
-class Prerequisite(NamedTuple):
-    """What must hold for some settings to have an effect."""
-
-    settings: tuple[str, ...]
-    holds: Callable[[Config], object]
-    cause: str
-    remedy: str
-
-
-PREREQUISITES = (
-    Prerequisite(OF_METRICS, lambda config: config.metrics, "metrics is off", "set metrics=True"),
-    Prerequisite(
+PREREQUISITES: tuple[tuple[tuple[str, ...], Callable[[Config], object], str, str], ...] = (
+    (OF_METRICS, lambda config: config.metrics, "metrics is off", "set metrics=True"),
+    (
         ("metrics_access",),
         lambda config: config.metrics_path or config.metrics_port,
         "nothing answers with the metrics",
         "set metrics_path or metrics_port",
     ),
-    Prerequisite(
+    (
         ("trace_response", "sql_comments", "capture_response_headers"),
         lambda config: config.tracing,
         "tracing is off",
         "set tracing=True",
     ),
-    Prerequisite(
+    (
         ("flush_timeout_seconds",),
         lambda config: config.tracing or (config.metrics and config.metrics_push) or config.log_stream == "otlp",
         "no output of this app is sent to a collector",
         'set tracing=True, metrics_push=True or log_stream="otlp"',
     ),
-    Prerequisite(
-        ("log_sample_rate", "slow_request_seconds"), lambda config: config.logs, "logs is off", "set logs=True"
-    ),
-    Prerequisite(
+    (("log_sample_rate", "slow_request_seconds"), lambda config: config.logs, "logs is off", "set logs=True"),
+    (
         ("slow_request_seconds",),
         lambda config: config.log_sample_rate < 1,
         "every request is logged",
         "set log_sample_rate below 1",
     ),
-    Prerequisite(
+    (
         ("log_schema",),
         lambda config: config.log_format != "console",
         'log_format="console" has no names',
         'set log_format="json" or "auto"',
     ),
-    Prerequisite(OF_AUDIT_FILE, lambda config: config.audit, "audit is off", "set audit=True"),
-    Prerequisite(
+    (OF_AUDIT_FILE, lambda config: config.audit, "audit is off", "set audit=True"),
+    (
         ("audit_interval_seconds",),
         lambda config: config.audit_durability == "interval",
         'audit_durability is not "interval"',
         'set audit_durability="interval"',
     ),
-    Prerequisite(
+    (
         ("audit_keep",),
         lambda config: config.audit_rotate_bytes or config.audit_rotate_seconds,
         "nothing rotates the files",
         "set audit_rotate_bytes or audit_rotate_seconds",
     ),
 )
-"""In the order in which they are told; the first that does not hold stands for those after it. What a sink of one's own
-or ``configure_logging`` may still use is not among them, nor what counts where records for a collector go to stdout."""
+"""Settings, what must hold for them to have an effect, what is told where it does not, and the remedy.
+
+In the order in which they are told; the first that does not hold stands for those after it. What a sink of one's own
+or ``configure_logging`` may still use is not among them, nor what counts where records for a collector go
+to stdout."""
 
 
 class Vain(NamedTuple):

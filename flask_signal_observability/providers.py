@@ -12,42 +12,30 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
-from typing import Any
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-from .catalogue import OTHER
 from .errors import ConfigurationError
 from .exporters import TRACES
-from .queue_room import QueueRoom
-from .record import error_type_of
 from .shutdown import BoundedShutdown
 from .shutdown import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Sequence
 
-    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import SpanExporter
 
-    Exported = Callable[[int, str], None]
+    from .span_export import Exported
 
 __all__ = [
     "BoundedTracerProvider",
-    "CountingExporter",
     "KernelIdGenerator",
     "LocalTracerProvider",
-    "ProcessExporter",
-    "SpanQueue",
     "deliver",
     "exports",
     "flush",
@@ -55,10 +43,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("flask_signal_observability")
-
-QUEUE_VARIABLE = "OTEL_BSP_MAX_QUEUE_SIZE"
-DEFAULT_QUEUE_SIZE = 2048
-"""The specification's, as the SDK's."""
 
 NOT_DELIVERED = "the last spans of this process could not be delivered within %s s; is the collector there?"
 
@@ -106,19 +90,12 @@ def _provider_of_environment(
     if not exporters:
         return LocalTracerProvider(resource=resource, id_generator=KernelIdGenerator(), shutdown_on_exit=False)
     provider = BoundedTracerProvider(resource, flush_timeout_seconds)
+    from .span_export import processor  # noqa: PLC0415 - of no use where nothing is exported
+
     for name, exporter in exporters:
-        of_process: SpanExporter = ProcessExporter(exporter, partial(make_exporter, name))
-        if name == "console":
-            provider.add_span_processor(SimpleSpanProcessor(_counted(of_process, exported)))
-        elif exported is None:
-            provider.add_span_processor(BatchSpanProcessor(of_process))
-        else:
-            provider.add_span_processor(SpanQueue(of_process, exported, queue_full))
+        make = partial(make_exporter, name)
+        provider.add_span_processor(processor(exporter, make, exported, queue_full, is_console=name == "console"))
     return provider
-
-
-def _counted(exporter: SpanExporter, exported: Exported | None) -> SpanExporter:
-    return exporter if exported is None else CountingExporter(exporter, exported)
 
 
 def _nobody() -> None:
@@ -196,93 +173,3 @@ class BoundedTracerProvider(TracerProvider):
         """Deliver what is queued, and export nothing more."""
         if not self._bounded_shutdown():
             logger.warning(NOT_DELIVERED, self._flush_timeout_seconds)
-
-
-class ProcessExporter(SpanExporter):
-    """An exporter that is made anew in a forked process: two that share a connection read each other's answers.
-
-    Args:
-        exporter: the one of this process.
-        make: makes the next one, or None where that fails.
-    """
-
-    def __init__(self, exporter: SpanExporter, make: Callable[[], SpanExporter | None]) -> None:
-        self._exporter = exporter
-        self._make = make
-        self._process_id = os.getpid()
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export through the exporter of this process."""
-        if self._process_id != os.getpid():
-            self._process_id = os.getpid()
-            self._exporter = self._make() or self._exporter
-        return self._exporter.export(spans)
-
-    def shutdown(self) -> None:
-        """Shut the exporter down."""
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return self._exporter.force_flush(timeout_millis)
-
-
-class SpanQueue(BatchSpanProcessor):
-    """The SDK's batch processor, which refuses and counts a span for which its queue has no room.
-
-    The SDK throws the oldest one away instead, tells nobody how many, and logs it again and again.
-
-    Args:
-        exporter: where the spans go.
-        exported: as in :class:`CountingExporter`.
-        queue_full: told of each span that is refused.
-    """
-
-    def __init__(self, exporter: SpanExporter, exported: Exported, queue_full: Callable[[], None]) -> None:
-        size = int(os.environ.get(QUEUE_VARIABLE) or DEFAULT_QUEUE_SIZE)
-        room = QueueRoom(size, queue_full)
-        self._take = room.take
-        super().__init__(CountingExporter(exporter, exported, room.leave), max_queue_size=size)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Queue a span that is sampled, where there is room."""
-        context = span.context
-        if context is not None and context.trace_flags.sampled and self._take():
-            super().on_end(span)
-
-
-class CountingExporter(SpanExporter):
-    """Hands spans to an exporter and tells how it went. Called on the span processor's thread."""
-
-    def __init__(
-        self, exporter: SpanExporter, exported: Exported, leaving: Callable[[int], None] = lambda _: None
-    ) -> None:
-        self._exporter = exporter
-        self._exported = exported
-        self._leaving = leaving
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export; what raises counts as given up too, and goes on to the processor, which logs it."""
-        error_type = OTHER
-        self._leaving(len(spans))
-        try:
-            result = self._exporter.export(spans)
-            if result is SpanExportResult.SUCCESS:
-                error_type = ""
-        except BaseException as error:
-            error_type = error_type_of(error)
-            raise
-        finally:
-            self._exported(len(spans), error_type)
-        return result
-
-    def shutdown(self) -> None:
-        """Shut the exporter down."""
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return self._exporter.force_flush(timeout_millis)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._exporter, name)

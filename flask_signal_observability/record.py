@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextvars import ContextVar
 from typing import Any
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "REFUSED",
     "EventRecord",
     "Outputs",
     "PendingRender",
@@ -23,110 +23,172 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class RequestRecord:
     """One request: opened by the boundary, filled by the receivers, read by every sink.
 
     Times of day are Unix nanoseconds; durations come from the monotonic clock. ``None`` means "not known", and a sink
-    leaves it out. With slots, since forty attributes outgrow the dict that instances share their keys of.
+    leaves it out. With slots, since forty attributes outgrow the dict that instances share their keys of; and no
+    dataclass: to make one of so many took a tenth of the package's import.
     """
 
-    # The boundary's clock, and where the record belongs.
-    app: Any
-    """The Flask application; a signal of another application is not about this request."""
-    app_name: str
-    environ: dict[str, Any]
-    method: str
-    """A method the RFCs know, or ``_OTHER``."""
-    started_unix_ns: int
-    started_ns: int
-    reader: Callable[[RequestRecord], None]
-    """Fills in what the environ says; see :meth:`describe`."""
-    pipeline: Any = None
-    """The app's :class:`~flask_signal_observability.pipeline.Pipeline`."""
-    parent: RequestRecord | None = None
-    """The observed request that this one was made in, if any."""
-    observed_app: Any = None
-    """``app`` while its signals are about this request: None once it is over, or turned out to be excluded."""
-    duration_ns: int | None = None
-    """Set when the request is finished; until then the request is still running."""
-    ended_unix_ns: int = 0
-    """The start, and the duration added once it is known: by the monotonic clock, so never before the start."""
-    excluded: bool = False
-    """No sink sees this request."""
-    request_id: str | None = None
+    __slots__ = (
+        "active",
+        "annotations",
+        "app",
+        "app_name",
+        "audited",
+        "client_address",
+        "client_disconnected",
+        "context",
+        "contexts_before",
+        "duration_ns",
+        "ended_unix_ns",
+        "endpoint",
+        "environ",
+        "error_type",
+        "errors",
+        "excluded",
+        "method",
+        "method_original",
+        "observed_app",
+        "parent",
+        "path",
+        "peer_address",
+        "peer_port",
+        "pipeline",
+        "protocol_version",
+        "query",
+        "reader",
+        "renders",
+        "request_headers",
+        "request_id",
+        "request_size",
+        "response_headers",
+        "response_size",
+        "route",
+        "sampled",
+        "scheme",
+        "server_address",
+        "server_port",
+        "signals",
+        "span",
+        "span_id",
+        "started",
+        "started_ns",
+        "started_unix_ns",
+        "state",
+        "status",
+        "streamed",
+        "trace_id",
+        "user",
+        "user_agent",
+        "written_bytes",
+    )
 
-    # What the environ says.
-    method_original: str | None = None
-    """What the client sent, where ``method`` is ``_OTHER``."""
-    scheme: str = ""
-    path: str = ""
-    """Decoded, with the prefix that the app is mounted under."""
-    query: str | None = None
-    """Redacted; None unless ``Config.capture_query`` is on."""
-    server_address: str | None = None
-    server_port: int | None = None
-    client_address: str | None = None
-    peer_address: str | None = None
-    peer_port: int | None = None
-    protocol_version: str | None = None
-    user_agent: str | None = None
-    request_headers: dict[str, list[str]] | None = None
-    request_size: int | None = None
-    """Bytes of the request's body, as its Content-Length says."""
+    def __init__(  # noqa: PLR0915 - a list
+        self,
+        app: Any,
+        app_name: str,
+        environ: dict[str, Any],
+        method: str,
+        started_unix_ns: int,
+        started_ns: int,
+        reader: Callable[[RequestRecord], None],
+        pipeline: Any = None,
+        parent: RequestRecord | None = None,
+    ) -> None:
+        # The boundary's clock, and where the record belongs.
+        self.app = app
+        """The Flask application; a signal of another application is not about this request."""
+        self.app_name = app_name
+        self.environ = environ
+        self.method = method
+        """A method the RFCs know, or ``_OTHER``."""
+        self.started_unix_ns = started_unix_ns
+        self.started_ns = started_ns
+        self.reader = reader
+        """Fills in what the environ says; see :meth:`describe`."""
+        self.pipeline = pipeline
+        """The app's :class:`~flask_signal_observability.pipeline.Pipeline`."""
+        self.parent = parent
+        """The observed request that this one was made in, if any."""
+        self.observed_app = app
+        """``app`` while its signals are about this request: None once it is over, or turned out to be excluded."""
+        self.duration_ns: int | None = None
+        """Set when the request is finished; until then the request is still running."""
+        self.ended_unix_ns = started_unix_ns
+        """The start, and the duration added once it is known: by the monotonic clock, so never before the start."""
+        self.excluded = False
+        """No sink sees this request."""
+        self.request_id: str | None = None
 
-    # What Flask's signals say.
-    route: str | None = None
-    endpoint: str | None = None
-    user: str | None = None
-    started: bool = False
-    """The route is known, or known to be none."""
-    streamed: bool | None = None
-    """Whether the body outlives the view; None until a Flask response was seen."""
-    errors: tuple[BaseException, ...] = ()
-    """Every error that nobody handled, in the order in which they were told."""
-    error_type: str | None = None
-    """Set when the request is finished: the first error's class, or the status of a 5xx as a string."""
-    audited: bool = False
-    """The request sent ``access_logged`` itself."""
-    signals: list[str] = dataclasses.field(default_factory=list)
-    """The lifecycle signals that this request sent, in their order; the newest ones, where they are very many."""
-    contexts_before: int = 0
-    """Application contexts that were open before ``signals`` begins."""
-    renders: tuple[PendingRender, ...] = ()
-    """Renders that began and did not end yet, the innermost last."""
-    annotations: Mapping[str, Any] | None = None
-    """What ``annotate()`` was given; replaced as a whole, since another thread of the request may read it."""
+        # What the environ says.
+        self.method_original: str | None = None
+        """What the client sent, where ``method`` is ``_OTHER``."""
+        self.scheme = ""
+        self.path = ""
+        """Decoded, with the prefix that the app is mounted under."""
+        self.query: str | None = None
+        """Redacted; None unless ``Config.capture_query`` is on."""
+        self.server_address: str | None = None
+        self.server_port: int | None = None
+        self.client_address: str | None = None
+        self.peer_address: str | None = None
+        self.peer_port: int | None = None
+        self.protocol_version: str | None = None
+        self.user_agent: str | None = None
+        self.request_headers: dict[str, list[str]] | None = None
+        self.request_size: int | None = None
+        """Bytes of the request's body, as its Content-Length says."""
 
-    # What the server was really given.
-    status: int | None = None
-    response_headers: list[tuple[str, str]] | None = None
-    written_bytes: int = 0
-    """Bytes of the body that went out through ``write()``, and the status with them."""
-    response_size: int | None = None
-    """Bytes of the response's body, as its Content-Length says or, streamed, as they were counted.
-    None where HTTP sends none."""
-    client_disconnected: bool = False
+        # What Flask's signals say.
+        self.route: str | None = None
+        self.endpoint: str | None = None
+        self.user: str | None = None
+        self.started = False
+        """The route is known, or known to be none."""
+        self.streamed: bool | None = None
+        """Whether the body outlives the view; None until a Flask response was seen."""
+        self.errors: tuple[BaseException, ...] = ()
+        """Every error that nobody handled, in the order in which they were told."""
+        self.error_type: str | None = None
+        """Set when the request is finished: the first error's class, or the status of a 5xx as a string."""
+        self.audited = False
+        """The request sent ``access_logged`` itself."""
+        self.signals: list[str] = []
+        """The lifecycle signals that this request sent, in their order; the newest ones, where they are very many."""
+        self.contexts_before = 0
+        """Application contexts that were open before ``signals`` begins."""
+        self.renders: tuple[PendingRender, ...] = ()
+        """Renders that began and did not end yet, the innermost last."""
+        self.annotations: Mapping[str, Any] | None = None
+        """What ``annotate()`` was given; replaced as a whole, since another thread of the request may read it."""
 
-    # What the tracing sink tells the others.
-    trace_id: str | None = None
-    span_id: str | None = None
-    sampled: bool = False
+        # What the server was really given.
+        self.status: int | None = None
+        self.response_headers: list[tuple[str, str]] | None = None
+        self.written_bytes = 0
+        """Bytes of the body that went out through ``write()``, and the status with them."""
+        self.response_size: int | None = None
+        """Bytes of the response's body, as its Content-Length says or, streamed, as they were counted.
+        None where HTTP sends none."""
+        self.client_disconnected = False
 
-    # What the built-in sinks keep. An attribute of its own costs a third of a place in ``state``.
-    span: Any = None
-    """What stands for the server span, from the tracing sink."""
-    context: Any = None
-    """What of OpenTelemetry's is current while the request's code runs: it holds the span, which must not hold it."""
-    active: Any = None
-    """Among whom the metrics sink counts the request while it is open."""
+        # What the tracing sink tells the others.
+        self.trace_id: str | None = None
+        self.span_id: str | None = None
+        self.sampled = False
 
-    state: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What a sink keeps for this request, under its name."""
+        # What the built-in sinks keep. An attribute of its own costs a third of a place in ``state``.
+        self.span: Any = None
+        """What stands for the server span, from the tracing sink."""
+        self.context: Any = None
+        """What of OpenTelemetry's is current in the request's code: it holds the span, which must not hold it."""
+        self.active: Any = None
+        """Among whom the metrics sink counts the request while it is open."""
 
-    def __post_init__(self) -> None:
-        self.observed_app = self.app
-        self.ended_unix_ns = self.started_unix_ns
+        self.state: dict[str, Any] = {}
+        """What a sink keeps for this request, under its name."""
 
     def describe(self) -> None:
         """Read from the environ what it says *now*: a ProxyFix inside the boundary may have changed it since."""
@@ -159,15 +221,23 @@ class RequestRecord:
         self.observed_app = None
 
 
-@dataclasses.dataclass
 class PendingRender:
-    """A template that began to render."""
+    """A template that began to render.
 
-    template: str
-    context_id: int
-    """The identity of the context that it renders: both signals of a render carry the same one."""
-    started_unix_ns: int
-    started_ns: int
+    Args:
+        template: Its name.
+        context_id: The identity of the context that it renders: both signals of a render carry the same one.
+        started_unix_ns: When it began, in Unix time.
+        started_ns: When it began, by the monotonic clock.
+    """
+
+    __slots__ = ("context_id", "started_ns", "started_unix_ns", "template")
+
+    def __init__(self, template: str, context_id: int, started_unix_ns: int, started_ns: int) -> None:
+        self.template = template
+        self.context_id = context_id
+        self.started_unix_ns = started_unix_ns
+        self.started_ns = started_ns
 
     def ended(self, app_name: str, ended_ns: int, error: BaseException | None = None) -> EventRecord:
         """Return the event of this render; ``error`` is what ended it, where it did not come to its end."""
@@ -183,24 +253,33 @@ class PendingRender:
         )
 
 
-@dataclasses.dataclass(frozen=True)
 class Outputs:
     """What becomes of an event that was asked for by name, rather than known to the sinks."""
 
-    level: str | None = None
-    """Of its JSON record, in lower case; None: no record."""
-    level_number: int = 0
-    span_event: str | None = None
-    """The name of the event on the span that is current; None: no event."""
-    span: str | None = None
-    """The name of a child span, which a timed event becomes; None: no span."""
-    audit: bool = False
-    """There is a line for the audit file."""
-    name: str = ""
-    """What the event is called."""
+    __slots__ = ("audit", "level", "level_number", "name", "span", "span_event")
+
+    def __init__(
+        self,
+        level: str | None = None,
+        level_number: int = 0,
+        span_event: str | None = None,
+        span: str | None = None,
+        audit: bool = False,  # noqa: FBT001, FBT002
+        name: str = "",
+    ) -> None:
+        self.level = level
+        """Of its JSON record, in lower case; None: no record."""
+        self.level_number = level_number
+        self.span_event = span_event
+        """The name of the event on the span that is current; None: no event."""
+        self.span = span
+        """The name of a child span, which a timed event becomes; None: no span."""
+        self.audit = audit
+        """There is a line for the audit file."""
+        self.name = name
+        """What the event is called."""
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class EventRecord:
     """Something that happened, in a request or outside of one.
 
@@ -208,21 +287,52 @@ class EventRecord:
     signal; ``fields`` hold what it carries. A timed event has a start and a duration.
     """
 
-    name: str
-    app_name: str
-    fields: dict[str, Any]
-    unix_ns: int
-    """When it was told: Unix time in nanoseconds."""
-    sender: object = None
-    started_unix_ns: int | None = None
-    duration_ns: int | None = None
-    error: BaseException | None = None
-    outputs: Outputs | None = None
-    """Of a watched signal: what was asked for. Its fields are plain, and redacted."""
-    audit_text: str | None = None
-    """Of a watched signal: its audit line, escaped, without the time."""
-    refused: bool = False
-    """It had to be written and could not be: whoever sent it must not go on."""
+    __slots__ = (
+        "app_name",
+        "audit_text",
+        "duration_ns",
+        "error",
+        "fields",
+        "name",
+        "outputs",
+        "refused",
+        "sender",
+        "started_unix_ns",
+        "unix_ns",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        app_name: str,
+        fields: dict[str, Any],
+        unix_ns: int,
+        sender: object = None,
+        started_unix_ns: int | None = None,
+        duration_ns: int | None = None,
+        error: BaseException | None = None,
+        outputs: Outputs | None = None,
+        audit_text: str | None = None,
+    ) -> None:
+        self.name = name
+        self.app_name = app_name
+        self.fields = fields
+        self.unix_ns = unix_ns
+        """When it was told: Unix time in nanoseconds."""
+        self.sender = sender
+        self.started_unix_ns = started_unix_ns
+        self.duration_ns = duration_ns
+        self.error = error
+        self.outputs = outputs
+        """Of a watched signal: what was asked for. Its fields are plain, and redacted."""
+        self.audit_text = audit_text
+        """Of a watched signal: its audit line, escaped, without the time."""
+        self.refused = False
+        """It had to be written and could not be: whoever sent it must not go on."""
+
+
+REFUSED = "refused"
+"""The key in ``RequestRecord.state`` of the mark that a request which had to be audited could not be."""
 
 
 class Sink:

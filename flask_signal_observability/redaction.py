@@ -74,9 +74,7 @@ class Redaction:
     """
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
-        names = {_spaced(name) for name in (*HIDDEN_NAMES, *extra) if _PARTS.search(name)}
-        # "accesstoken" and "awsaccesskeyid" show no seam to split at.
-        names |= {f" {name.replace(' ', '')} " for name in names}
+        names = _always_hidden() | _words_of(extra)
 
         @lru_cache(maxsize=MAX_CACHED_KEYS)
         def hides(key: str) -> bool:
@@ -173,23 +171,34 @@ class _MaskedCopy:
         return MASK if isinstance(key, str) and self._hides(str.__str__(key)) else self.of(item, depth)
 
 
+@lru_cache(maxsize=1)
+def _always_hidden() -> frozenset[str]:
+    return _words_of(HIDDEN_NAMES)
+
+
+def _words_of(names: Iterable[str]) -> frozenset[str]:
+    spaced = {_spaced(name) for name in names if _PARTS.search(name)}
+    # "accesstoken" and "awsaccesskeyid" show no seam to split at.
+    return frozenset(spaced | {f" {name.replace(' ', '')} " for name in spaced})
+
+
 def _spaced(key: str) -> str:
     """Return the lowercase words of ``key``, each with a space before and after the whole."""
     return f" {' '.join(_CASE_CHANGE.sub(' ', part) for part in _PARTS.findall(key))} ".lower()
 
 
 # Each pattern begins where its run of characters begins, and none is searched for twice in the same run: the time is
-# linear in the text whatever the text is.
-_TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2}))eyJ[\w-]{8,}(?:\.[\w-]*){2,4}", re.ASCII)
-_CREDENTIALS = re.compile(r"\b(bearer|basic)(\s{1,8})([\w.~+/=-]+)", re.ASCII | re.IGNORECASE)
-_URL_PASSWORD = re.compile(r'(://[^\s/?#:@"<>]*:)[^\s/?#"<>]*@')
+# linear in the text whatever the text is. Text, which re compiles, and keeps, where one is first needed: most
+# apps write nothing of the kind.
+_TOKEN = r"(?a:(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2}))eyJ[\w-]{8,}(?:\.[\w-]*){2,4})"  # noqa: S105 - a pattern
+_CREDENTIALS = r"(?ai:\b(bearer|basic)(\s{1,8})([\w.~+/=-]+))"
+_URL_PASSWORD = r'(://[^\s/?#:@"<>]*:)[^\s/?#"<>]*@'  # noqa: S105 - as above
 # 13 to 19 digits, in one piece or grouped as they are printed on cards (4-4-4-4-3, 4-6-5). The first digit is a card
 # network's, so that times in nanoseconds are left alone; the digits of a longer number or of a fraction are no card.
-_CARD = re.compile(
-    r"[2-6](?<!\w.)(?<!\d\..)\d{3}"
+_CARD = (
+    r"(?a:[2-6](?<!\w.)(?<!\d\..)\d{3}"
     r"(?:([ -]?)\d{4}\1\d{4}\1\d{1,4}(?:\1\d{1,3})?|([ -])\d{6}\2\d{4,5})"
-    r"(?!\w)(?!\.\d)",
-    re.ASCII,
+    r"(?!\w)(?!\.\d))"
 )
 
 # How each of them begins, but for what stands before it: most text has no such place, and a look costs a third.
@@ -211,14 +220,14 @@ def mask_patterns(text: str) -> str:
     """
     # In every request, for its path: a look for fixed text takes a hundredth of what a regular expression takes.
     if "eyJ" in text:
-        text = _TOKEN.sub(MASK, text)
+        text = re.sub(_TOKEN, MASK, text)
     if "://" in text and "@" in text:
-        text = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
+        text = re.sub(_URL_PASSWORD, rf"\1{MASK}@", text)
     lowercase = text.lower()
     if "bearer" in lowercase or "basic" in lowercase:
-        text = _CREDENTIALS.sub(_mask_credentials, text)
+        text = re.sub(_CREDENTIALS, _mask_credentials, text)
     if len(text) >= _FEWEST_CARD_DIGITS and _CARD_BEGINS.search(text):
-        text = _CARD.sub(_mask_card, text)
+        text = re.sub(_CARD, _mask_card, text)
     return text
 
 
@@ -244,9 +253,7 @@ def _mask_card(match: re.Match[str]) -> str:
 
 
 # A key, what stands between it and its value in a repr, and the value: password='x', 'Cookie': 'x', ('Cookie', 'x').
-_PAIR = re.compile(
-    r"""(?<![\w-])([\w-]{1,64})(['"]?\s?[=:,]\s?)('[^']*'|"[^"]*"|[^\s,)}\]]+)""",
-)
+_PAIR = r"""(?<![\w-])([\w-]{1,64})(['"]?\s?[=:,]\s?)('[^']*'|"[^"]*"|[^\s,)}\]]+)"""
 
 
 def mask_repr(text: str) -> str:
@@ -254,7 +261,7 @@ def mask_repr(text: str) -> str:
 
     The names are the built-in ones. The time is linear in the length of the text, of which 16 Ki characters are kept.
     """
-    return _PAIR.sub(_mask_pair_of_repr, mask_patterns(text[:MAX_LOOKED_AT]))
+    return re.sub(_PAIR, _mask_pair_of_repr, mask_patterns(text[:MAX_LOOKED_AT]))
 
 
 def _mask_pair_of_repr(match: re.Match[str]) -> str:

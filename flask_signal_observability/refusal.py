@@ -14,6 +14,7 @@ from flask import signals
 from werkzeug.exceptions import ServiceUnavailable
 
 from .record import record_here
+from .record import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .record import RequestRecord
 
-__all__ = ["REFUSED", "install"]
-
-REFUSED = "refused"
-"""The key of the mark in ``RequestRecord.state``."""
+__all__ = ["install"]
 
 
 def install(app: flask.Flask) -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import flask
 from werkzeug.exceptions import ServiceUnavailable
 
+from .namespace import ObservedNamespace
 from .origin import request_of
 from .pipeline import EXTENSION
 from .record import current_record
 from .record import EventRecord
 from .record import record_here
-from .refusal import REFUSED
-from .watching.namespaces import ObservedNamespace
+from .record import REFUSED
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline

@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from flask_signal_observability.exposition import listen
+from flask_signal_observability.metrics_port.server import listen
 
 if TYPE_CHECKING:
     import ssl

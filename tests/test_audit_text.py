@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import sys
 import unicodedata
 from datetime import datetime
@@ -74,7 +73,7 @@ def test_the_microsecond_is_not_rounded_through_a_float():
 @given(times_ns, hostile, hostile, hostile)
 def test_parsing_gives_back_exactly_what_was_written(unix_ns, user, address, path):
     record = parse_audit_line(access(user, address, path, unix_ns))
-    assert dataclasses.astuple(record)[:4] == (
+    assert record[:4] == (
         datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=unix_ns // 1000),
         user,
         address,
@@ -228,7 +227,7 @@ def test_a_record_is_frozen_and_its_time_is_aware():
     record = parse_audit_line(SEED_LINE)
     assert record.time == datetime(2026, 11, 22, 10, 9, 0, 123456, tzinfo=timezone.utc)
     assert record.time.utcoffset() == timedelta(0)
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         record.user = "root"
 
 

@@ -31,8 +31,8 @@ from werkzeug.test import run_wsgi_app
 
 from flask_signal_observability.access import make_rule
 from flask_signal_observability.exposition import Exposition
-from flask_signal_observability.exposition import serve
 from flask_signal_observability.guard import Guard
+from flask_signal_observability.metrics_port.server import serve
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_1 = "text/plain; version=1.0.0; charset=utf-8"

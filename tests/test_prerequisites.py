@@ -107,7 +107,7 @@ def test_the_first_cause_stands_for_those_after_it() -> None:
 
 def test_every_setting_that_has_a_prerequisite_is_one() -> None:
     plain = Config()
-    assert [name for each in PREREQUISITES for name in each.settings if not hasattr(plain, name)] == []
+    assert [name for settings, *_ in PREREQUISITES for name in settings if not hasattr(plain, name)] == []
 
 
 def observe(tmp_path: Path, **settings: Any) -> None:

@@ -28,8 +28,9 @@ HOLDERS = {
 }
 """The rooms that hold private names of a library; a test of each room watches them."""
 
-DOCUMENTED = {"_get_current_object"}
-"""Private by its spelling alone: https://werkzeug.palletsprojects.com/en/stable/local/"""
+DOCUMENTED = {"_get_current_object", "_asdict", "_fields", "_replace"}
+"""Private by their spelling alone: https://werkzeug.palletsprojects.com/en/stable/local/ and
+https://docs.python.org/3/library/collections.html#collections.namedtuple"""
 
 
 def rooms() -> list[Path]:

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from flask_signal_observability import ConfigurationError
 from flask_signal_observability import exporters
 from flask_signal_observability import providers
+from flask_signal_observability import span_export
 from flask_signal_observability.exporters import TRACES
 
 if TYPE_CHECKING:
@@ -287,7 +288,7 @@ def test_an_id_is_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_forked_process_exports_through_an_exporter_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     of_master, of_child = InMemorySpanExporter(), InMemorySpanExporter()
     made = [None, of_child]
-    exporter = providers.ProcessExporter(of_master, made.pop)
+    exporter = span_export.ProcessExporter(of_master, made.pop)
     exporter.export([])
     assert len(made) == 2, "the first process has one already"
     monkeypatch.setattr(os, "getpid", lambda: -1)
@@ -361,7 +362,7 @@ class Exporter(SpanExporter):
 def test_spans_are_counted_by_how_their_export_ended() -> None:
     exported: list[tuple[int, str]] = []
     exporter = Exporter()
-    counting = providers.CountingExporter(exporter, lambda *told: exported.append(told))
+    counting = span_export.CountingExporter(exporter, lambda *told: exported.append(told))
     assert counting.export([1]) is SpanExportResult.SUCCESS
     exporter.result = SpanExportResult.FAILURE
     assert counting.export([1, 2]) is SpanExportResult.FAILURE

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ..files import Descriptor
 
-__all__ = ["Durability", "EachSynced", "GroupSynced", "IntervalSynced", "make_durability", "sync_directory"]
+__all__ = ["Durability", "EachSynced", "GroupSynced", "IntervalSynced", "make_durability"]
 
 sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has only the second
 
@@ -126,12 +125,3 @@ def make_durability(name: str, interval_seconds: float, tell: Callable[[OSError]
     if name == "group":
         return GroupSynced()
     return EachSynced() if name == "each" else None
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the name of a new file as safe as its contents."""
-    number = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 from typing import TYPE_CHECKING
@@ -101,7 +100,7 @@ class JsonRecords:
 
     def gap(self, gap: AuditGap) -> bytes:
         """Return the line of a gap."""
-        return format_line(dataclasses.replace(gap, id=unique_id(round(gap.time.timestamp() * 1_000_000) * 1000)))
+        return format_line(gap._replace(id=unique_id(round(gap.time.timestamp() * 1_000_000) * 1000)))
 
     def _told(self, payload: dict[str, Any]) -> dict[str, Any]:
         told = {key: payload[key] for key in TOLD if payload.get(key) is not None}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
 from typing import Any
+from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 from ..errors import ObservabilityError
@@ -38,8 +38,7 @@ class AuditLineError(ObservabilityError, ValueError):
     """A line that is not as this package writes audit lines; the message names the part and its value."""
 
 
-@dataclasses.dataclass(frozen=True)
-class AuditRecord:
+class AuditRecord(NamedTuple):
     """One line of the audit file, as it was before it was escaped. Only the first four are in a text line."""
 
     time: datetime
@@ -70,8 +69,7 @@ class AuditRecord:
     """What the sender said of the change, redacted."""
 
 
-@dataclasses.dataclass(frozen=True)
-class AuditGap:
+class AuditGap(NamedTuple):
     """The line that follows a time in which records could not be written: one for each process that lost some."""
 
     time: datetime
@@ -86,8 +84,7 @@ class AuditGap:
     """As a record's; None in a text line."""
 
 
-@dataclasses.dataclass(frozen=True)
-class AuditEvent:
+class AuditEvent(NamedTuple):
     """The JSON line of a watched signal; in a text line only whoever made the template can tell its fields apart."""
 
     time: datetime
@@ -99,8 +96,7 @@ class AuditEvent:
     trace_id: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class JournalRecord:
+class JournalRecord(NamedTuple):
     """One line of the error journal. Only the first three are in a text line."""
 
     time: datetime

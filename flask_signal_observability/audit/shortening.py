@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -27,9 +26,9 @@ def shortened(line: bytes, most_bytes: int, parse: Callable[[str], Any], form: C
     """
     record = parse(line.decode())
     if getattr(record, "changes", None) is not None:
-        record = dataclasses.replace(record, changes=CUT)
+        record = record._replace(changes=CUT)
     if getattr(record, "claimed_addresses", ()):
-        record = dataclasses.replace(record, claimed_addresses=record.claimed_addresses[-1:])
+        record = record._replace(claimed_addresses=record.claimed_addresses[-1:])
     characters = MAX_FIELD_CHARACTERS
     while len(line) > most_bytes and characters > 1:
         line = form(record, characters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import os
 import re
@@ -152,9 +151,9 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
     try:
         text = record.decode()
         try:
-            return dataclasses.asdict(parse_audit_line(text))
+            return parse_audit_line(text)._asdict()
         except AuditLineError:
             event = None if Note.read(record) else event_of(text)
-            return None if event is None else dataclasses.asdict(event)
+            return None if event is None else event._asdict()
     except UnicodeDecodeError:
         return None

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..files import FollowedFile
-from .durability import sync_directory
+from ..files import sync_directory
 from .forks import renew_in_children
 from .losses import Losses
 from .seal import SEAL_BYTES

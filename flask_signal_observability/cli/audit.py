@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
-COLUMNS = [*(field.name for field in dataclasses.fields(AuditRecord)), "text"]
+COLUMNS = [*AuditRecord._fields, "text"]
 """Of a CSV file; ``text`` is the line of a watched signal."""
 
 TAIL_EXAMPLES = """\b

@@ -126,7 +126,7 @@ class _Warnings(logging.Handler):
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        is_port = record.module == "exposition"  # a running process of the app has it
+        is_port = record.module == "server"  # a running process of the app has it
         if record.module not in TOLD_BY_ROOMS and not is_port:
             self.texts.append(record.getMessage())
 

@@ -11,14 +11,14 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from ..access import make_rule
 from ..access import Refusal
 from ..exposition import Exposition
-from ..exposition import listen
-from ..exposition import Server
 from ..guard import Guard
 from ..metrics_store.family import Family
 from ..metrics_store.group import Group
 from ..metrics_store.runtime import Runtime
 from ..sinks.families import Families
 from .offer import STANDARD
+from .server import listen
+from .server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
-from .group import Group
-from .places import directory_for
 from .runtime import Runtime
 from .workers import a_worker_is_coming
 from .workers import leader_of_coming_workers
@@ -18,6 +16,7 @@ from .workers import leader_of_this_worker
 from .workers import on_uwsgi_fork
 
 if TYPE_CHECKING:
+    from .group import Group
     from .store import MetricsStore
     from .workers import Leader
 
@@ -56,9 +55,9 @@ def share(store: MetricsStore, setting: str, registry: int) -> None:
         _waiting[store] = registry, path
         _wait_for_uwsgi()
     try:
-        where = path or (directory_for(leader) if leader is not None else "")
+        where = path or leader
         if where:
-            _begin(store, Group(where, registry), is_worker=leader is not None)
+            _begin(store, _group(where, registry), is_worker=leader is not None)
     except OSError as error:
         _waiting.pop(store, None)
         _warn(store, error)
@@ -89,11 +88,22 @@ def _before_fork() -> None:
 
 def _prepare(store: MetricsStore, path: str, leader: Leader, registry: int) -> None:
     try:
-        store.prepare(Group(path or directory_for(leader), registry, leader.owner))
+        store.prepare(_group(path or leader, registry, leader.owner))
         store.runtime = store.runtime or Runtime(store)
     except OSError as error:
         _waiting.pop(store, None)
         _warn(store, error)
+
+
+def _group(where: str | Leader, registry: int, owner: tuple[int, int] | None = None) -> Group:
+    """Return the group at a path, or the one of a leader.
+
+    Imported here, when an app is made in a worker or a master forks one: a process that serves alone needs none.
+    """
+    from .group import Group  # noqa: PLC0415
+    from .places import directory_for  # noqa: PLC0415
+
+    return Group(where if isinstance(where, str) else directory_for(where), registry, owner)
 
 
 def _warn(store: MetricsStore, error: OSError) -> None:

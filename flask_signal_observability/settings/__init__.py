@@ -20,7 +20,9 @@ from .values import Matching
 from .values import Names
 from .values import Number
 from .values import OrNone
+from .values import Printable
 from .values import Secret
+from .watches import WatchTable
 
 __all__ = [
     "Access",
@@ -36,10 +38,12 @@ __all__ = [
     "Names",
     "Number",
     "OrNone",
+    "Printable",
     "Proxies",
     "Secret",
     "Shared",
     "Stream",
     "TextStream",
+    "WatchTable",
     "setting",
 ]

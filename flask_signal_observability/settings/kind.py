@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 from typing import Generic
+from typing import TYPE_CHECKING
 from typing import TypeVar
 
 from ..errors import ConfigurationError
@@ -27,6 +28,12 @@ class Kind(Generic[T_co]):
     ``check`` gives the same answer for what it returned before, so that a value may be checked twice. No kind is a
     dataclass: making five of them took a tenth of the package's import.
     """
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, _: object) -> type[Kind]:
+            """Return the class, as for who reads types alone: typing would compile each parameter that is text."""
+            return cls
 
     def check(self, value: Any) -> T_co:
         """Return ``value`` in its one normal form."""
@@ -57,5 +64,5 @@ def setting(kind: Kind[T], *, default: T) -> T:
     """Declare a dataclass field of this kind. Typed as its value, as ``dataclasses.field`` is."""
     metadata = {"kind": kind}
     if isinstance(default, Mapping):  # unhashable, which dataclasses take for mutable
-        return dataclasses.field(default_factory=lambda: default, hash=False, metadata=metadata)
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

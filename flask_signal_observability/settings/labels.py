@@ -24,7 +24,7 @@ class Labels(Kind[Mapping[str, tuple[str, ...]]]):
     Names as in https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels.
     """
 
-    NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+    NAME = r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*"
     OURS = ("flask_app", "http_request_method", "url_scheme", "http_route", "http_response_status_code", "error_type")
     PROMETHEUS = ("le", "quantile")
     VALUES = Names(Matching(r"[^\ud800-\udfff]+", "give each label its allowed values, none of them empty"))
@@ -38,7 +38,7 @@ class Labels(Kind[Mapping[str, tuple[str, ...]]]):
         raise ValueError(NOT_IN_ENVIRONMENT)
 
     def _name(self, name: Any) -> str:
-        if not isinstance(name, str) or not self.NAME.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(self.NAME, name):
             raise ValueError(f"{self.shown(name)} is no label name; use letters, digits and _, not __ or a digit first")
         if name in self.OURS + self.PROMETHEUS:
             raise ValueError(f"the label {name!r} is taken; choose another name")

@@ -8,7 +8,6 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 from ..audit import line as text_line
-from ..audit.durability import make_durability
 from ..audit.line import format_access
 from ..audit.line import format_event
 from ..audit.place import what_is_wrong_with
@@ -257,12 +256,19 @@ class AuditSink(Sink):
                 keep=config.audit_keep,
                 tell=partial(failed, "rotate"),
             )
+        durability = None
+        if config.audit_durability != "os":
+            from ..audit.durability import make_durability  # noqa: PLC0415
+
+            durability = make_durability(
+                config.audit_durability, config.audit_interval_seconds, partial(failed, "sync")
+            )
         return AuditWriter(
             path,
             gap_line=form if self._json is None else self._json.gap,
             shortened=partial(shortened, parse=parse, form=form),
             seal=seal,
-            durability=make_durability(config.audit_durability, config.audit_interval_seconds, partial(failed, "sync")),
+            durability=durability,
             rotation=rotation,
             on_lost=on_lost,
             on_truncated=partial(self._tell_truncated, path),

@@ -12,7 +12,6 @@ import prometheus_client
 from ..catalogue import METRICS
 from ..errors import ConfigurationError
 from ..metrics_store.family import Family
-from ..metrics_store.names import check_names
 from ..metrics_store.sharing import share
 from ..metrics_store.store import MetricsStore
 from .in_flight import ACTIVE_REQUESTS
@@ -78,6 +77,8 @@ class Families:
         with _families_lock:
             family = self._families.get(metric.name)
             if family is None:
+                from ..metrics_store.names import check_names  # noqa: PLC0415 - of watched signals alone
+
                 check_names(metric, registry)
                 family = self._families[metric.name] = Family(metric, self.store, overflow=self[OVERFLOW])
                 # Under all names again, for name[] and for the next that looks for a name that is free.

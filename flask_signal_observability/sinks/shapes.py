@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from ..catalogue import OTHER
@@ -29,24 +28,20 @@ MAX_SHAPES = 20_000
 """Kinds of finished requests that are kept; there may be 256 sequences of signals for each series."""
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class Shape:
     """Where a finished request is counted: the cells of its duration, its body's size and its signals."""
 
-    bounds: tuple[int, ...]
-    buckets: int
-    sum: int
-    slots: int
-    size_bounds: tuple[int, ...]
-    size_buckets: int
-    size_sum: int
-    signals: int
+    __slots__ = ("bounds", "buckets", "signals", "size_bounds", "size_buckets", "size_sum", "slots", "sum")
 
-    @classmethod
-    def of(cls, duration: Histogram, size: Histogram, signals: int) -> Shape:
-        """Return the cells of these children."""
-        own = duration.bounds, duration.index, duration.sum_index, duration.slot_at(0)
-        return cls(*own, size.bounds, size.index, size.sum_index, signals)
+    def __init__(self, duration: Histogram, size: Histogram, signals: int) -> None:
+        self.bounds = duration.bounds
+        self.buckets = duration.index
+        self.sum = duration.sum_index
+        self.slots = duration.slot_at(0)
+        self.size_bounds = size.bounds
+        self.size_buckets = size.index
+        self.size_sum = size.sum_index
+        self.signals = signals
 
 
 class Shapes:
@@ -79,7 +74,7 @@ class Shapes:
         type_label = self._error_types.admit(error_type, self._duration)
         extra = tuple(self._annotated(record, name) for name in self._allowed)
         signals = self._signals.sequence(tuple(record.signals))
-        shape = Shape.of(
+        shape = Shape(
             self._duration.child(*common, type_label, *extra, max_series=self._max_series),
             self._body_size.child(*common, max_series=self._max_series),
             (signals or self._signals.nothing).index,

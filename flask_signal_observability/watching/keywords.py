@@ -28,6 +28,7 @@ from ..settings import Labels
 from ..settings import Level
 from ..settings import Matching
 from ..settings import Names
+from ..settings import Printable
 from .kinds import Buckets
 from .kinds import Path
 from .texts import OF_THE_REQUEST
@@ -49,7 +50,7 @@ SIGNAL_LABEL = "signal"
 
 FIELDS = Names(Path())
 KEYS = Names(Matching(r".+", "give names of keys, none of them empty"))
-NAME = Matching(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+", "give a name that can be printed")
+NAME = Printable()
 CALLABLE = Function(arguments=2)
 
 

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from flask_signal_observability import exporters
 from flask_signal_observability import Observability
 from flask_signal_observability.providers import BoundedTracerProvider
-from flask_signal_observability.providers import SpanQueue
+from flask_signal_observability.span_export import SpanQueue
 from tests.real.collector import collecting
 from tests.real.otlp_receiver import receiving
 from tests.real.otlp_receiver import Reply

@@ -24,8 +24,8 @@ from flask_signal_observability import access_logged
 from flask_signal_observability import annotate
 from flask_signal_observability import carry_context
 from flask_signal_observability import configure_logging
-from flask_signal_observability.providers import SpanQueue
 from flask_signal_observability.queue_room import QueueRoom
+from flask_signal_observability.span_export import SpanQueue
 from tests.conftest import Observed
 
 if TYPE_CHECKING:

@@ -1,38 +1,41 @@
-"""``watch`` and ``watch_namespace``, and the same by configuration."""
+"""``watch`` and ``watch_namespace``: what they take. All that watches is imported when something is watched."""
 
 from __future__ import annotations
 
+import threading
+import weakref
 from typing import Any
 from typing import TYPE_CHECKING
 
 import blinker
-
-from ..errors import ConfigurationError
-from .configured import check_keywords
-from .configured import signal_at
-from .namespaces import NamespaceWatch
-from .settings import check_sender
-from .settings import WatchSettings
-from .watch import Watch
-from .watch import Watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
     from collections.abc import Mapping
 
-    from ..pipeline import Pipeline
+    from .pipeline import Pipeline
+    from .watching.namespaces import NamespaceWatch
+    from .watching.watch import Watch
+    from .watching.watch import Watches
 
     Take = Callable[[Any, dict[str, Any]], object]
 
-__all__ = ["Watching", "watch_configured"]
+__all__ = ["Watching"]
 
 
 class Watching:
-    """What watches signals, for every app that is given to it before or later."""
+    """What watches signals, for every app that is given to it before or later.
+
+    Args:
+        told_anyhow: There are sinks of the user's own, which are told of every event.
+    """
 
     def __init__(self, *, told_anyhow: bool) -> None:
-        self._watches = Watches(told_anyhow=told_anyhow)
+        self._told_anyhow = told_anyhow
+        self._pipelines: list[weakref.ref[Pipeline]] = []
+        self._watches: Watches | None = None
+        self._beginning = threading.Lock()
 
     def watch(
         self,
@@ -88,25 +91,25 @@ class Watching:
         Raises:
             ConfigurationError: What is asked for cannot work.
         """
-        settings = WatchSettings.of(
-            signal,
-            name=name,
-            count=count,
-            labels=labels,
-            measure=measure,
-            value=value,
-            buckets=buckets,
-            span_event=span_event,
-            span=span,
-            log=log,
-            audit=audit,
-            when=when,
-            fields=fields,
-            redact=redact,
-            asynchronous=asynchronous,
-            told_anyhow=self._watches.told_anyhow,
-        )
-        return self._watches.add(settings, check_sender(sender))
+        from .watching.entry import watch_one  # noqa: PLC0415 - most apps watch nothing
+
+        options: dict[str, Any] = {
+            "name": name,
+            "count": count,
+            "labels": labels,
+            "measure": measure,
+            "value": value,
+            "buckets": buckets,
+            "span_event": span_event,
+            "span": span,
+            "log": log,
+            "audit": audit,
+            "when": when,
+            "fields": fields,
+            "redact": redact,
+            "asynchronous": asynchronous,
+        }
+        return watch_one(self._begun(), signal, sender, options)
 
     def watch_namespace(
         self,
@@ -135,6 +138,8 @@ class Watching:
         Raises:
             ConfigurationError: What is asked for cannot work.
         """
+        from .watching.entry import watch_all  # noqa: PLC0415 - as above
+
         options: dict[str, Any] = {
             "count": count,
             "labels": labels,
@@ -150,54 +155,39 @@ class Watching:
             "redact": redact,
             "asynchronous": asynchronous,
         }
-        return watch_all(self._watches, namespace, check_sender(sender, NAMESPACE), options, NAMESPACE)
+        return watch_all(self._begun(), namespace, sender, options)
 
+    def _serve(self, pipeline: Pipeline) -> None:
+        """Watch for this app, too.
 
-NAMESPACE = "watch_namespace()"
+        Raises:
+            ConfigurationError: A metric's name is taken in its registry.
+        """
+        with self._beginning:
+            if self._watches is None:
+                self._pipelines.append(weakref.ref(pipeline))
+            else:
+                self._watches.serve(pipeline)
 
+    def _serve_configured(self, pipeline: Pipeline) -> None:
+        """Watch what the app's own settings name, for it alone.
 
-def watch_all(
-    watches: Watches, namespace: blinker.Namespace, sender: Any, options: Mapping[str, Any], where: str
-) -> NamespaceWatch:
-    """Watch the signals of a namespace.
+        Raises:
+            ConfigurationError: A place leads nowhere, or what is asked for cannot work.
+        """
+        if pipeline.config.watch:
+            from .watching.entry import watch_configured  # noqa: PLC0415 - as above
 
-    Raises:
-        ConfigurationError: It is none, or what is asked for cannot work.
-    """
-    if not isinstance(namespace, blinker.Namespace):
-        raise ConfigurationError(
-            f"{where}: {namespace!r} is no namespace of Blinker's; for one signal there is watch()"
-        )
+            watch_configured(pipeline.config.watch, pipeline, told_anyhow=self._told_anyhow)
 
-    def settings_of(signal: Any) -> WatchSettings:
-        return WatchSettings.of(signal, where=where, many=True, told_anyhow=watches.told_anyhow, **options)
+    def _begun(self) -> Watches:
+        """Return the watches, of all apps that there are."""
+        from .watching.watch import Watches  # noqa: PLC0415 - as above
 
-    settings_of(blinker.NamedSignal("any"))  # an empty namespace tells what is wrong, too
-    watch = NamespaceWatch(
-        namespace, lambda signal: watches.add(settings_of(signal), sender, many=True), watches.release
-    )
-    watches.hold(watch)
-    return watch
-
-
-def watch_configured(table: Mapping[str, Mapping[str, Any]], pipeline: Pipeline, *, told_anyhow: bool) -> None:
-    """Watch what the settings of one app name, for that app alone.
-
-    Raises:
-        ConfigurationError: A place leads nowhere, or what is asked for cannot work.
-    """
-    if not table:
-        return
-    watches = Watches(told_anyhow=told_anyhow)
-    watches.serve(pipeline)
-    for place, options in table.items():
-        where = f"OBSERVABILITY_WATCH[{place!r}]"
-        found = signal_at(place)
-        options = dict(options)  # noqa: PLW2901
-        sender = check_sender(options.pop("sender", blinker.ANY), where)
-        if isinstance(found, blinker.Namespace):
-            check_keywords(place, options, Watching.watch_namespace)
-            watch_all(watches, found, sender, options, where)
-        else:
-            check_keywords(place, options, Watching.watch)
-            watches.add(WatchSettings.of(found, where=where, told_anyhow=told_anyhow, **options), sender)
+        with self._beginning:
+            if self._watches is None:
+                self._watches = Watches(told_anyhow=self._told_anyhow)
+                for reference in self._pipelines:
+                    if (pipeline := reference()) is not None:
+                        self._watches.serve(pipeline)
+            return self._watches
