@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import signal
 import socket
 from typing import Any
@@ -165,6 +166,14 @@ def ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def no_logger_is_left_disabled() -> Iterator[None]:
+    """Apps that fail on purpose say nothing; their loggers are the next test's as well."""
+    yield
+    for name in [*logging.Logger.manager.loggerDict]:
+        logging.getLogger(name).disabled = False
 
 
 @pytest.fixture(autouse=True)
