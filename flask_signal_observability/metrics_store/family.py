@@ -50,7 +50,7 @@ class Cell:
 
     def inc(self, amount: int = 1) -> None:
         """Add to it."""
-        # A with statement, though acquire() and release() are faster: no signal is handled between its lock and its body.
+        # A with statement, though acquire() is faster: between its lock and its body no signal is handled.
         store = self._store
         with store.lock:
             store.words[self.index] += amount
