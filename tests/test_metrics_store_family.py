@@ -38,6 +38,15 @@ def is_free(store: MetricsStore) -> bool:
     return got[0]
 
 
+def test_a_family_that_came_after_the_numbers_were_read_has_none_yet() -> None:
+    store = MetricsStore()
+    reading = store.read(exemplars=True)
+    for kind, buckets in (("counter", ()), ("histogram", (0.1,))):
+        Family(Metric(f"late_{kind}", kind, "Late.", (), buckets=buckets), store)
+    heads = b"".join(text.write(reading, openmetrics=False) for text in store.texts())
+    assert heads.count(b"# TYPE late_") == heads.count(b"\n") / 2 == 2
+
+
 def test_a_signal_handler_that_raises_while_something_is_counted_leaves_no_lock_behind() -> None:
     store = MetricsStore()
     cell = Family(Metric("things", "counter", "Things.", ()), store).child()

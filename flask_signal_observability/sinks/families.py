@@ -12,7 +12,7 @@ import prometheus_client
 from ..catalogue import METRICS
 from ..errors import ConfigurationError
 from ..metrics_store.family import Family
-from ..metrics_store.names import check_names
+from ..metrics_store.names import take_names
 from ..metrics_store.sharing import share
 from ..metrics_store.store import MetricsStore
 from .in_flight import ACTIVE_REQUESTS
@@ -78,11 +78,8 @@ class Families:
         with _families_lock:
             family = self._families.get(metric.name)
             if family is None:
-                check_names(metric, registry)
+                take_names(metric, self.store, registry)
                 family = self._families[metric.name] = Family(metric, self.store, overflow=self[OVERFLOW])
-                # Under all names again, for name[] and for the next that looks for a name that is free.
-                registry.unregister(self.store)
-                registry.register(self.store)
         known = family.metric
         if (known.kind, known.labels, known.buckets) != (metric.kind, metric.labels, metric.buckets):
             raise ConfigurationError(
