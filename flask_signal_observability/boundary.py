@@ -7,6 +7,7 @@ failed before request_started. Everything else comes from them.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from typing import TYPE_CHECKING
@@ -104,10 +105,12 @@ class Boundary:
 
     def _break_off(self, record: RequestRecord, unsent: Iterable[bytes] | None, error: BaseException) -> None:
         # A body that the server never gets, nobody else can close; Flask 3.0 has pushed its context for a stream.
-        close = getattr(unsent, "close", None)
-        if close is not None:
-            self.pipeline.guard.call("boundary", "close", close)
-        self.pipeline.break_off(record, error)
+        try:
+            # What strikes in there gives way to ``error``, for which the body is closed.
+            with suppress(BaseException):
+                self.pipeline.guard.call("boundary", "close", close, unsent)
+        finally:
+            self.pipeline.break_off(record, error)
 
     def warn_of_hidden_view(self) -> None:
         """Warn, once, if the app has a view where the metrics are; called at set-up and at a scrape."""
@@ -179,6 +182,13 @@ def code_of(status: str) -> int | None:
     return int(code) if code.isdecimal() else None
 
 
+def close(body: Iterable[bytes] | None) -> None:
+    """Close what may have a ``close``, as PEP 3333 says."""
+    close_body = getattr(body, "close", None)
+    if close_body is not None:
+        close_body()
+
+
 def has_body(record: RequestRecord) -> bool:
     """Tell whether HTTP sends a body with this answer, whatever its Content-Length says (RFC 9110, section 6.4.1)."""
     return record.method != "HEAD" and record.status not in NO_BODY_STATUSES
@@ -247,9 +257,7 @@ class ObservedBody:
         return chunk
 
     def _close(self) -> None:
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
+        close(self._body)
         record = self._record
         if record.duration_ns is None and has_body(record):
             record.client_disconnected = True

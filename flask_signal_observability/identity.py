@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 from typing import TYPE_CHECKING
 
+from flask import Flask
 from flask import g
 from werkzeug.local import LocalProxy
 
@@ -32,6 +33,8 @@ __all__ = ["make_reader", "make_user_reader", "path_of", "prefix_of", "request_i
 
 LOADED_LOGIN_USER = "_login_user"
 """The attribute of ``flask.g`` where Flask-Login (0.6.3) keeps the user it has loaded; read nowhere else."""
+
+PLAIN_GLOBALS = Flask.app_ctx_globals_class
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 PROTOCOL_VERSIONS = {
@@ -142,11 +145,13 @@ def make_user_reader(config: Config) -> Callable[[], str | None]:
 
 
 def _user_in_g() -> str | None:
-    here = vars(g._get_current_object())  # one read of the proxy, and no call of its get()
-    user = here.get("current_user")
+    here = g._get_current_object()  # one read of the proxy
+    # Without a call of its get(), unless the app has an app_ctx_globals_class of its own.
+    get = vars(here).get if type(here) is PLAIN_GLOBALS else getattr(here, "get", None) or vars(here).get
+    user = get("current_user")
     # Flask-Login's current_user, kept in g, is a proxy: looking at it would load the user from the session.
     if user is None or isinstance(user, LocalProxy):
-        user = here.get(LOADED_LOGIN_USER)
+        user = get(LOADED_LOGIN_USER)
     return None if user is None else _user_id(user)
 
 

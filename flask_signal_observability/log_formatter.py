@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from opentelemetry import trace
 
+from .current_span import context_here
 from .record import current_record
 from .record import error_type_of
 from .redaction import mask_strings
@@ -42,7 +43,7 @@ def add_request_context(logger: object, method: str, event_dict: EventDict) -> E
     known is left as it was, such as ``service`` outside of a request.
     """
     record = current_record.get()
-    context = trace.get_current_span().get_span_context()
+    context = context_here()
     if record is not None:
         if record.request_id is not None:
             event_dict["request_id"] = record.request_id

@@ -25,6 +25,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan
 from opentelemetry.trace import SpanContext
 
+from .current_span import context_here
 from .errors import ConfigurationError
 from .exporters import LOGS
 from .exporters import sdk_is_disabled
@@ -177,7 +178,7 @@ def _unix_ns(timestamp: object) -> int | None:
 
 def _context(fields: Fields) -> Any:
     """Return the context that a record belongs to: the current span's where that is the one, for its flags."""
-    here = trace.get_current_span().get_span_context()
+    here = context_here()
     try:
         trace_id, span_id = int(fields["trace_id"], 16), int(fields["span_id"], 16)
         flags = here.trace_flags if here.trace_id == trace_id else None

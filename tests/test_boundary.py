@@ -462,3 +462,32 @@ def test_a_body_that_the_server_never_gets_is_closed_once(observe: Observe, stre
     with pytest.raises(SystemExit):
         serve(observed.app)
     assert closed == ["once"]
+
+
+class ExitingBody:
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([b"never sent"])
+
+    def close(self) -> None:
+        raise SystemExit
+
+
+class UnreadableBody(ExitingBody):
+    @property
+    def close(self) -> Any:
+        raise RuntimeError("it does not even say how to close it")
+
+
+@pytest.mark.parametrize("kind", [ExitingBody, UnreadableBody])
+def test_a_body_that_cannot_be_closed_leaves_no_request_in_flight_and_hides_no_error(
+    observe: Observe, kind: type[ExitingBody]
+) -> None:
+    class Interrupted(Sink):
+        def detach(self, record: RequestRecord) -> None:
+            raise KeyboardInterrupt
+
+    observed = observe(sinks=[Interrupted()], strict=False)
+    observed.app.wsgi_app.wsgi_app = lambda environ, start_response: (start_response("200 OK", []) and None) or kind()
+    with pytest.raises(KeyboardInterrupt):
+        serve(observed.app)
+    assert observed.value("http_server_active_requests") == 0

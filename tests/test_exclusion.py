@@ -9,6 +9,7 @@ from flask.views import View
 from opentelemetry import trace
 
 from flask_signal_observability import access_logged
+from flask_signal_observability import add_request_context
 from flask_signal_observability import exempt
 
 if TYPE_CHECKING:
@@ -97,6 +98,26 @@ def test_a_span_that_was_needed_before_the_view_was_known_is_ended(observe: Call
     child, server = observed.spans
     assert child.parent.span_id == server.get_span_context().span_id
     assert observed.samples("http_server_request_duration_seconds_count") == []
+
+
+def test_a_line_before_the_view_is_known_makes_no_span(observe: Callable[..., Observed]) -> None:
+    from flask.sessions import SecureCookieSessionInterface
+
+    lines = []
+
+    class Slow(SecureCookieSessionInterface):
+        def open_session(self, app, request):
+            lines.append(add_request_context(None, "", {"event": "slow"}))
+            return super().open_session(app, request)
+
+    app = app_with(exempt(lambda: "pong"))
+    app.add_url_rule("/seen", view_func=lambda: "seen")
+    app.session_interface = Slow()
+    observed = observe(app)
+    observed.client().get("/ping")
+    nothing_was_seen(observed)
+    observed.client().get("/seen")
+    assert lines[1]["span_id"] == observed.record["span_id"] == f"{observed.server_span.context.span_id:016x}"
 
 
 def test_an_error_in_an_excluded_view_reaches_the_journal_alone(observe: Callable[..., Observed]) -> None:

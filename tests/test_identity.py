@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import flask_login
@@ -479,6 +480,31 @@ def test_what_the_apps_own_function_raises_passes() -> None:
 def test_in_a_context_without_a_user_there_is_none() -> None:
     with Flask("shop").app_context():
         assert make_user_reader(Config())() is None
+
+
+class Lent(Flask.app_ctx_globals_class):
+    """Has values of somewhere else."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return {"current_user": "alice"}.get(name, default)
+
+
+class Slotted:
+    __slots__ = ("current_user",)
+
+    def __init__(self) -> None:
+        self.current_user = "alice"
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return getattr(self, name, default)
+
+
+@pytest.mark.parametrize("globals_class", [Lent, Slotted, lambda: SimpleNamespace(current_user="alice")])
+def test_the_user_is_found_in_globals_of_the_apps_own_class(globals_class: Any) -> None:
+    app = Flask("shop")
+    app.app_ctx_globals_class = globals_class
+    with app.app_context():
+        assert make_user_reader(Config())() == "alice"
 
 
 @pytest.fixture

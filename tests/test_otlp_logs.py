@@ -9,6 +9,8 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 import pytest
+from flask import Flask
+from flask.sessions import SecureCookieSessionInterface
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,12 +18,17 @@ from opentelemetry import trace
 from opentelemetry.sdk._logs import export
 from opentelemetry.sdk.trace import TracerProvider
 
+from flask_signal_observability import add_request_context
 from flask_signal_observability import Config
 from flask_signal_observability import ConfigurationError
+from flask_signal_observability import exempt
 from flask_signal_observability.rendering import to_json_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterator
+
+    from .conftest import Observed
 
 if not hasattr(export, "LogRecordExporter"):
     pytest.skip("opentelemetry-sdk before 1.39 has other names", allow_module_level=True)
@@ -119,6 +126,24 @@ def test_the_flags_are_those_of_the_trace(sent: Sent) -> None:
     with TracerProvider(shutdown_on_exit=False).get_tracer("test").start_as_current_span("x") as span:
         context = span.get_span_context()
         sent.write(event="x", trace_id=f"{context.trace_id:032x}", span_id=f"{context.span_id:016x}")
+    assert sent.record.trace_flags.sampled
+
+
+def test_a_line_that_is_sent_before_the_view_is_known_makes_no_span(
+    sent: Sent, observe: Callable[..., Observed]
+) -> None:
+    class Slow(SecureCookieSessionInterface):
+        def open_session(self, app: Any, request: Any) -> Any:
+            sent.write(**add_request_context(None, "", {"event": "slow"}))
+            return super().open_session(app, request)
+
+    app = Flask("shop")
+    app.add_url_rule("/", view_func=exempt(lambda: "pong"))
+    app.session_interface = Slow()
+    observed = observe(app)
+    observed.client().get("/")
+    assert observed.spans == []
+    assert sent.record.trace_id
     assert sent.record.trace_flags.sampled
 
 

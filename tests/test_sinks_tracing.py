@@ -403,3 +403,18 @@ def test_handled_errors_are_not_told_unless_asked_for(observe: Observe) -> None:
     observed.client().get("/item/1")
     assert observed.server_span.events == ()
     assert observed.records("exception") == []
+
+
+@pytest.mark.parametrize("on_the_class", [True, False])
+@pytest.mark.parametrize("method", ["generate_trace_id", "generate_span_id"])
+def test_a_test_that_replaces_a_method_of_the_id_generator_gets_its_ids(
+    observe: Observe, monkeypatch: pytest.MonkeyPatch, method: str, on_the_class: bool
+) -> None:
+    observed = observe()
+    observed.client().get("/")
+    observed.exporter.clear()
+    generator = observed.provider.id_generator
+    monkeypatch.setattr(type(generator) if on_the_class else generator, method, lambda *_: 0xABC)
+    observed.client().get("/")
+    context = observed.server_span.context
+    assert {"generate_trace_id": context.trace_id, "generate_span_id": context.span_id}[method] == 0xABC

@@ -575,6 +575,26 @@ class TestApps:
         assert len(observed.samples("paid_total")) == 4
         assert observed.value("observability_series_overflow_total", metric="paid_total") == 7
 
+    def test_a_scrape_while_metrics_are_added_has_all_that_were_there(self, observed: Observed) -> None:
+        without: list[str] = []
+        over = threading.Event()
+
+        def scrape() -> None:
+            while not over.is_set():
+                text = observed.client().get("/metrics").text
+                without.extend([] if "observability_workers 1.0" in text else [text])
+
+        namespace = Namespace()
+        thread = threading.Thread(target=scrape)
+        thread.start()
+        try:
+            for number in range(150):
+                observed.observability.watch(namespace.signal(f"s{number}"), count=f"things_{number}_total")
+        finally:
+            over.set()
+            thread.join()
+        assert without == []
+
     def test_a_scrape_may_ask_for_it_by_name_and_in_every_format(self, observed: Observed, paid: Signal) -> None:
         observed.observability.watch(paid, count="paid_total")
         paid.send("x")

@@ -50,14 +50,10 @@ class Cell:
 
     def inc(self, amount: int = 1) -> None:
         """Add to it."""
-        # The hot path of what is counted outside of a request's end: `with` takes half as long again.
+        # A with statement, though acquire() is faster: between its lock and its body no signal is handled.
         store = self._store
-        lock = store.lock
-        lock.acquire()
-        try:
+        with store.lock:
             store.words[self.index] += amount
-        finally:
-            lock.release()
 
     def set(self, value: int) -> None:
         """Replace it."""

@@ -1,11 +1,8 @@
-"""Whether a name is free in a registry, before a family that comes later takes it."""
+"""The names that a metric which comes later takes in the registry of its store."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from prometheus_client import Metric as MetricFamily
-from prometheus_client.registry import Collector
 
 from ..errors import ConfigurationError
 
@@ -13,35 +10,26 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from ..catalogue import Metric
+    from .store import MetricsStore
 
-__all__ = ["check_names"]
-
-
-class _Names(Collector):
-    """A metric's names, and nothing else."""
-
-    def __init__(self, metric: Metric) -> None:
-        name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
-        self._family = MetricFamily(name, metric.help, metric.kind)
-
-    def describe(self) -> list[MetricFamily]:
-        return [self._family]
-
-    def collect(self) -> list[MetricFamily]:
-        return []
+__all__ = ["take_names"]
 
 
-def check_names(metric: Metric, registry: CollectorRegistry) -> None:
-    """See that no other collector has one of the names that this metric's samples take.
+def take_names(metric: Metric, store: MetricsStore, registry: CollectorRegistry) -> None:
+    """Give a store that is registered the names of one more metric, if no other collector has one of them.
+
+    In one step, for ``name[]`` and for the next that looks for a name that is free: a store that were unregistered for
+    a moment would be missing from a scrape of that moment.
 
     Raises:
         ConfigurationError: One has.
     """
-    names = _Names(metric)
+    store.described = [metric]
     try:
-        registry.register(names)
+        registry.register(store)  # which adds what is described to the names that it has
     except ValueError as error:
         raise ConfigurationError(
             f"{metric.name!r} cannot be made: {error}. Choose another name, or remove what has it."
         ) from error
-    registry.unregister(names)
+    finally:
+        store.described = None

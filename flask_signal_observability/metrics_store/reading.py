@@ -155,9 +155,9 @@ class Reading:
         self._exemplars = plan.exemplars(snapshots) if exemplars else None
 
     def counted(self, name: str) -> list[Row]:
-        """Return the rows of a counter or gauge as they were counted."""
+        """Return the rows of a counter or gauge as they were counted; none of one that was not there yet."""
         numbers = self._numbers
-        return [(labels, numbers[number]) for labels, number, _ in self._plan.rows[name]]
+        return [(labels, numbers[number]) for labels, number, _ in self._plan.rows.get(name, ())]
 
     def rows(self, family: Family) -> list[Row]:
         """Return the rows of a counter or gauge."""
@@ -177,5 +177,5 @@ class Reading:
                 numbers[number + buckets],
                 nothing if exemplars is None else exemplars[slot : slot + buckets],
             )
-            for labels, number, slot in self._plan.rows[family.name]
+            for labels, number, slot in self._plan.rows.get(family.name, ())
         ]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
 
+    from ..catalogue import Metric
     from .family import Cell
     from .family import Family
     from .group import Found
@@ -52,7 +53,10 @@ class MetricsStore(Collector):
     def __init__(self) -> None:
         # Entered again where the garbage collector closes a generator, which sends signals, in the middle.
         self.lock = threading.RLock()
+        # Replaced, never changed: a scrape may be in the middle of it.
         self.families: dict[str, Family] = {}
+        self.described: list[Metric] | None = None
+        """What the registry is told of, where that is not all families."""
         self.failed: Callable[[int], None] = lambda damaged: None
         """Counts files that could not be read."""
         self._reading = threading.RLock()
@@ -80,9 +84,9 @@ class MetricsStore(Collector):
         self.words, self.octets = segment.words, segment.octets
 
     def add(self, family: Family) -> None:
-        """Take a family in; done by itself."""
-        self.families[family.name] = family
-        self._texts[family.name] = FamilyText(family)
+        """Take a family in; done by itself, one at a time."""
+        self._texts = {**self._texts, family.name: FamilyText(family)}
+        self.families = {**self.families, family.name: family}
 
     def append(self, key: Key, cells: int, slots: int, *, gauge: bool) -> int:
         """Make room for a series, and return its first cell; under the lock, and :meth:`tell` after it."""
@@ -258,9 +262,10 @@ class MetricsStore(Collector):
         """
         with self._reading:
             snapshots = self.snapshots()
-            state = [snapshot.state for snapshot in snapshots], len(self.families)
+            families = self.families
+            state = [snapshot.state for snapshot in snapshots], len(families)
             if self._plan is None or self._plan[0] != state:
-                self._plan = state, Plan(self.families, snapshots)
+                self._plan = state, Plan(families, snapshots)
             self.last_read = snapshots
             reading = Reading(self._plan[1], snapshots, exemplars=exemplars)
         self.tell()
@@ -272,7 +277,7 @@ class MetricsStore(Collector):
         """Read what this process alone has counted, with exemplars."""
         with self.lock:
             snapshots = [self._own()]
-        return Reading(Plan(self.families.copy(), snapshots), snapshots, exemplars=True)
+        return Reading(Plan(self.families, snapshots), snapshots, exemplars=True)
 
     def texts(self) -> list[FamilyText]:
         """Return what writes each family."""
@@ -282,23 +287,25 @@ class MetricsStore(Collector):
 
     def describe(self) -> Iterable[MetricFamily]:
         """Name the families, for the registry to find two of one name."""
-        return [_metric_family(family) for family in self.families.values()]
+        described = self.described
+        metrics = [family.metric for family in self.families.values()] if described is None else described
+        return list(map(_metric_family, metrics))
 
     def collect(self) -> Iterable[MetricFamily]:
         """Return all families, with exemplars."""
         reading = self.read(exemplars=True)
         collected = []
-        for family in self.families.copy().values():
-            metric = _metric_family(family)
+        for family in self.families.values():
+            metric = _metric_family(family.metric)
             add = _add_histograms if family.bounds else _add_cells
             add(metric, family, reading)
             collected.append(metric)
         return collected
 
 
-def _metric_family(family: Family) -> MetricFamily:
-    name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
-    return MetricFamily(name, family.metric.help, family.kind)
+def _metric_family(metric: Metric) -> MetricFamily:
+    name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
+    return MetricFamily(name, metric.help, metric.kind)
 
 
 def _add_cells(metric: MetricFamily, family: Family, reading: Reading) -> None:

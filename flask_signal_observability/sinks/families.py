@@ -77,13 +77,10 @@ class Families:
         with _families_lock:
             family = self._families.get(metric.name)
             if family is None:
-                from ..metrics_store.names import check_names  # noqa: PLC0415 - of watched signals alone
+                from ..metrics_store.names import take_names  # noqa: PLC0415 - of watched signals alone
 
-                check_names(metric, registry)
+                take_names(metric, self.store, registry)
                 family = self._families[metric.name] = Family(metric, self.store, overflow=self[OVERFLOW])
-                # Under all names again, for name[] and for the next that looks for a name that is free.
-                registry.unregister(self.store)
-                registry.register(self.store)
         known = family.metric
         if (known.kind, known.labels, known.buckets) != (metric.kind, metric.labels, metric.buckets):
             raise ConfigurationError(
