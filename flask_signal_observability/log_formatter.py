@@ -16,6 +16,10 @@ from .record import error_type_of
 from .redaction import mask_strings
 from .redaction import Redaction
 from .rendering import timestamp_of
+from .server_lines import access_fields
+from .server_lines import masked_queries
+from .server_lines import SERVER_LOGGERS
+from .server_lines import unstyled
 from .tracebacks import exception_dicts
 
 if TYPE_CHECKING:
@@ -64,7 +68,8 @@ class LineFormatter(logging.Formatter):
     of a line.
 
     Args:
-        config: ``service_name``, ``redact``, ``exception_message`` and ``request_id_header`` are read.
+        config: ``service_name``, ``redact``, ``capture_query``, ``exception_message`` and ``request_id_header`` are
+            read.
         render: Makes the line.
     """
 
@@ -80,6 +85,8 @@ class LineFormatter(logging.Formatter):
         message: Any = record.msg
         is_wrapped = isinstance(message, dict) and hasattr(record, "_logger") and hasattr(record, "_name")
         said = dict(message) if is_wrapped else _fields_of(record)
+        if record.name in SERVER_LOGGERS:
+            said["event"] = masked_queries(str(said["event"]), self._redaction if self._config.capture_query else None)
         error = _error_in(said.pop("exc_info", None))
         if error is not None:
             if _is_told(error, self._config):
@@ -95,7 +102,7 @@ class LineFormatter(logging.Formatter):
             "logger": record.name,
         }
         if record.name == ACCESS_LOGGER and isinstance(record.args, Mapping):
-            line |= {"event": "request_served", **mask_strings(_access_fields(record.args, self._sent_id))}
+            line |= {"event": "request_served", **mask_strings(access_fields(record.args, self._sent_id))}
         elif record.name == CAPTURED_WARNINGS:
             line["event"] = _without_source(str(line["event"]))
         add_request_context(None, "", line)
@@ -118,21 +125,6 @@ def _without_source(warning: str) -> str:
     return above if above and last.startswith("  ") else text
 
 
-def _access_fields(atoms: Mapping[str, Any], sent_id: str) -> dict[str, Any]:
-    """Return what gunicorn knows of a request, by its names for the parts of an access log's line."""
-    fields = {
-        "request_id": atoms[sent_id],
-        "http.request.method": atoms["m"],
-        "url.path": atoms["U"],
-        "http.response.status_code": int(status) if (status := str(atoms["s"])).isdecimal() else status,
-        "client.address": atoms["h"],
-        "user_agent.original": atoms["a"],
-        "http.response.body.size": atoms["B"],
-        "duration_seconds": float(atoms["L"]),
-    }
-    return {key: value for key, value in fields.items() if value not in ("-", "", None)}
-
-
 _extra = structlog.stdlib.ExtraAdder()
 
 
@@ -141,7 +133,7 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     fields = dict(_extra(logging.root, "", {"_record": record}))
     for key in ("_record", *SET_BY_FORMATTERS):
         fields.pop(key, None)
-    fields["event"] = record.getMessage()
+    fields["event"] = unstyled(record.getMessage())
     if record.exc_info:
         fields["exc_info"] = record.exc_info
     if record.stack_info:
