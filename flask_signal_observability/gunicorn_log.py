@@ -5,7 +5,9 @@ https://docs.gunicorn.org/en/stable/settings.html#logger-class
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import sys
 from typing import Any
 
 from gunicorn import glogging  # type: ignore[import-untyped]
@@ -39,4 +41,10 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             if isinstance(handler, logging.StreamHandler):  # syslog's is none
                 render = make_renderer(config.log_format, LogStream(handler.stream), config.log_schema)
-                handler.setFormatter(LineFormatter(config, render))
+                there = dataclasses.replace(config, log_stream=_name_of(handler.stream))
+                handler.setFormatter(LineFormatter(there, render))
+
+
+def _name_of(stream: Any) -> Any:
+    """Return a stream as ``log_stream`` has it: an error whose traceback is in it already is told in short."""
+    return {sys.stdout: "stdout", sys.stderr: "stderr"}.get(stream, stream)

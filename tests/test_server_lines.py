@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+from http.client import HTTPException
 from threading import Thread
 from typing import Any
 from typing import TYPE_CHECKING
@@ -32,6 +34,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CANARY = "canary-4711"
+BROKEN = """
+from flask import Flask
+from flask_signal_observability import Observability
+
+app = Flask("shop")
+Observability(app)
+
+
+@app.get("/broken")
+def broken():
+    yield "half"
+    raise LookupError("half-way")
+"""
 QUERY = f"password={CANARY}&code=abc"
 
 
@@ -95,6 +110,44 @@ def test_gunicorns_line_about_an_error_is_without_query(tmp_path: Path, options:
         server.stop()
         assert "Error handling request GET /json" in written()
         assert CANARY not in written()
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [("/broken", ()), ("/asleep", ("--worker-class", "sync", "--threads", "1", "--timeout", "1"))],
+)
+def test_gunicorns_line_about_an_error_that_was_told_has_the_ids_and_no_traceback(
+    tmp_path: Path, path: str, options: tuple[str, ...]
+) -> None:
+    hooks = ("-c", "python:flask_signal_observability.gunicorn")
+    with serving("log_app:create_app()", directory=tmp_path, options=(*hooks, *options)) as server:
+        with contextlib.suppress(OSError, HTTPException):
+            server.send(path)
+        eventually(lambda: any(of_gunicorn(server.records)), timeout=10, what="gunicorn's line")
+        server.stop()
+    (line,) = of_gunicorn(server.records)
+    (told,) = [record for record in server.records if record["event"] == "exception"]
+    assert told["exception.type"] == line["exception.type"]
+    assert "exception" not in line
+    ids = ("service", "request_id", "trace_id", "span_id")
+    assert [line[key] for key in ids] == [told[key] for key in ids]
+
+
+def of_gunicorn(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in records if record["event"].startswith("Error handling request")]
+
+
+def test_gunicorns_own_stream_has_the_traceback_and_the_ids(tmp_path: Path) -> None:
+    options = ("--logger-class", "flask_signal_observability.gunicorn.Logger")
+    (tmp_path / "broken.py").write_text(BROKEN)
+    with serving("broken:app", directory=tmp_path, options=options) as server:
+        with contextlib.suppress(OSError, HTTPException):
+            server.send("/broken")
+        server.stop()
+        (line,) = of_gunicorn([json.loads(line) for line in server.output.splitlines()])
+    (told,) = [record for record in server.records if record["event"] == "exception"]
+    assert line["exception"][0]["exc_type"] == "LookupError"
+    assert line["request_id"] == told["request_id"]
 
 
 def break_the_server(directory: Path) -> Path:
