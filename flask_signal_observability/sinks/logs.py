@@ -11,6 +11,7 @@ from structlog.tracebacks import safe_str
 
 from ..event_line import EventLines
 from ..log_output import open_output
+from ..log_output import warn_of_place
 from ..log_sampling import LogSampling
 from ..record import error_type_of
 from ..record import Sink
@@ -74,6 +75,7 @@ class LogsSink(Sink):
         self._service = config.service_name
         self._exception_message = config.exception_message
         self._redaction = Redaction(config.redact)
+        warn_of_place(config)
         self._place = place_of(config.log_stream)
         self._stream, self._render = open_output(config, dropped)
         self._least: int = getattr(logging, config.log_level)
