@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..settings import Kind
 
-__all__ = ["WatchTable", "check_keywords", "signal_at"]
+__all__ = ["WatchTable", "signal_at"]
 
 PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 REMEDY = "give a mapping of 'module:signal' to the keywords of watch()"
@@ -60,18 +59,3 @@ def signal_at(place: str) -> Any:
             f"OBSERVABILITY_WATCH={place!r} leads nowhere ({error}): name the module and, after the colon, its signal"
         ) from error
     return found
-
-
-def check_keywords(place: str, options: Mapping[str, Any], function: Any) -> None:
-    """Check that a function takes these keywords.
-
-    Raises:
-        ConfigurationError: One of them is unknown.
-    """
-    known = [name for name, each in inspect.signature(function).parameters.items() if each.kind is each.KEYWORD_ONLY]
-    for key in options:
-        if key not in known:
-            raise ConfigurationError(
-                f"OBSERVABILITY_WATCH[{place!r}]: {key!r} is no keyword of {function.__name__}(): "
-                f"it takes {', '.join(known)}"
-            )

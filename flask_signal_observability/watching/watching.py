@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import blinker
 
 from ..errors import ConfigurationError
-from .configured import check_keywords
 from .configured import signal_at
+from .known_keywords import check_keywords
+from .known_keywords import checked
 from .namespaces import NamespaceWatch
 from .settings import check_sender
 from .settings import WatchSettings
@@ -34,6 +35,7 @@ class Watching:
     def __init__(self, *, told_anyhow: bool) -> None:
         self._watches = Watches(told_anyhow=told_anyhow)
 
+    @checked
     def watch(
         self,
         signal: blinker.Signal,
@@ -108,6 +110,7 @@ class Watching:
         )
         return self._watches.add(settings, check_sender(sender))
 
+    @checked
     def watch_namespace(
         self,
         namespace: blinker.Namespace,
@@ -196,8 +199,8 @@ def watch_configured(table: Mapping[str, Mapping[str, Any]], pipeline: Pipeline,
         options = dict(options)  # noqa: PLW2901
         sender = check_sender(options.pop("sender", blinker.ANY), where)
         if isinstance(found, blinker.Namespace):
-            check_keywords(place, options, Watching.watch_namespace)
+            check_keywords(where, options, Watching.watch_namespace)
             watch_all(watches, found, sender, options, where)
         else:
-            check_keywords(place, options, Watching.watch)
+            check_keywords(where, options, Watching.watch)
             watches.add(WatchSettings.of(found, where=where, told_anyhow=told_anyhow, **options), sender)
