@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Observability"]
 
+SHARED = ("sinks", "registry", "tracer_provider")
+
 STAGES = ("open", "attach", "detach", "start", "event", "signal", "context", "finish", "abandon")
 
 
@@ -86,8 +88,13 @@ class Observability(Watching):
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask) -> Flask:
+    def init_app(self, app: Flask, **settings: Any) -> Flask:
         """Observe ``app`` and return it; one that is observed already stays as it is, but for what is watched here.
+
+        Args:
+            app: the application.
+            settings: fields of :class:`~flask_signal_observability.Config` for this app alone; they beat those that
+                ``Observability()`` was given for all of its apps.
 
         Raises:
             ConfigurationError: for an unknown or impossible setting, or a registry that holds other metrics of these
@@ -95,18 +102,20 @@ class Observability(Watching):
         """
         if not isinstance(app, Flask):
             raise ConfigurationError(f"init_app() takes the Flask application, not {app!r}.")
+        check_unshared(settings)
+        settings = {**self._settings, **settings} if settings else self._settings  # check knows a call by this object
         present = app.extensions.get(EXTENSION)
         if isinstance(present, Pipeline):
             self._apps.add(app)
             self._serve(present)
-            present.keywords.append(self._settings)
+            present.keywords.append(settings)
             return app
         if present is not None:
             raise ConfigurationError(
                 f"app.extensions[{EXTENSION!r}] is taken by {type(present).__name__}; "
                 "two extensions cannot both be called that: remove the other one."
             )
-        config = Config.resolve(app.name, app.config, self._settings)
+        config = Config.resolve(app.name, app.config, settings)
         if config.sources.keys() - {"service_name"}:
             from .prerequisites import warn_of_vain  # noqa: PLC0415 - of no use where nothing is given
 
@@ -114,7 +123,7 @@ class Observability(Watching):
         guard = Guard()
         metrics = MetricsSink(config, app.name, self._registry) if config.metrics else None
         pipeline = Pipeline(app, config, guard, self._build_sinks(app, config, guard, metrics))
-        pipeline.keywords.append(self._settings)
+        pipeline.keywords.append(settings)
         self._serve(pipeline)
         self._serve_configured(pipeline)
         exposition = None
@@ -187,6 +196,15 @@ class Observability(Watching):
                 audit.count, audit.count_written = metrics.audited, metrics.audit_written
             sinks.append(audit)
         return [*sinks, *self._sinks]
+
+
+def check_unshared(settings: dict[str, Any]) -> None:
+    """Refuse a keyword of ``init_app`` that is an object which all apps share."""
+    for name in SHARED:
+        if name in settings:
+            raise ConfigurationError(
+                f"init_app({name}=…): this is no setting of one app; give it to Observability({name}=…)."
+            )
 
 
 def check_objects(sinks: Iterable[Any], tracer_provider: object) -> tuple[Any, ...]:

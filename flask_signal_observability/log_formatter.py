@@ -17,6 +17,12 @@ from .record import error_type_of
 from .redaction import mask_strings
 from .redaction import Redaction
 from .rendering import timestamp_of
+from .server_lines import access_fields
+from .server_lines import masked_queries
+from .server_lines import SERVER_LOGGERS
+from .server_lines import unstyled
+from .told_errors import place_of
+from .told_errors import told_of
 from .tracebacks import exception_dicts
 
 if TYPE_CHECKING:
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from .config import Config
+    from .told_errors import Told
 
     EventDict = MutableMapping[str, Any]
 
@@ -65,7 +72,8 @@ class LineFormatter(logging.Formatter):
     of a line.
 
     Args:
-        config: ``service_name``, ``redact``, ``exception_message`` and ``request_id_header`` are read.
+        config: ``service_name``, ``redact``, ``capture_query``, ``exception_message``, ``request_id_header`` and
+            ``log_stream``, where the lines go, are read.
         render: Makes the line.
     """
 
@@ -74,6 +82,7 @@ class LineFormatter(logging.Formatter):
         self._config = config
         self._render = render
         self._redaction = Redaction(config.redact)
+        self._place = place_of(config.log_stream)
         self._sent_id = f"{{{config.request_id_header.lower()}}}o"
 
     def format(self, record: logging.LogRecord) -> str:
@@ -81,12 +90,12 @@ class LineFormatter(logging.Formatter):
         message: Any = record.msg
         is_wrapped = isinstance(message, dict) and hasattr(record, "_logger") and hasattr(record, "_name")
         said = dict(message) if is_wrapped else _fields_of(record)
+        if record.name in SERVER_LOGGERS:
+            said["event"] = masked_queries(str(said["event"]), self._redaction if self._config.capture_query else None)
         error = _error_in(said.pop("exc_info", None))
+        told = None if error is None else _told(error)
         if error is not None:
-            if _is_told(error, self._config):
-                said["exception.type"] = error_type_of(error)
-            else:
-                said["exception"] = exception_dicts(error, message=self._config.exception_message)
+            said |= self._error_fields(error, told)
         fields = self._redaction.mask_mapping(said)
         line = {
             "timestamp": timestamp_of(int(record.created * 1e9)),
@@ -96,20 +105,29 @@ class LineFormatter(logging.Formatter):
             "logger": record.name,
         }
         if record.name == ACCESS_LOGGER and isinstance(record.args, Mapping):
-            line |= {"event": "request_served", **mask_strings(_access_fields(record.args, self._sent_id))}
+            line |= {"event": "request_served", **mask_strings(access_fields(record.args, self._sent_id))}
         elif record.name == CAPTURED_WARNINGS:
             line["event"] = _without_source(str(line["event"]))
+        if told is not None:
+            line |= told.ids
         add_request_context(None, "", line)
         return self._render({**line, **fields, **line})[:-1].decode()
 
+    def _error_fields(self, error: BaseException, told: Told | None) -> dict[str, Any]:
+        """Return the traceback, or the type alone where the stream has the traceback already."""
+        if told is not None and self._place in told.places:
+            return {"exception.type": error_type_of(error)}
+        return {"exception": exception_dicts(error, message=self._config.exception_message)}
 
-def _is_told(error: BaseException, config: Config) -> bool:
-    """Tell whether the stream has the traceback already: Flask logs an error that nobody handled, as the sink does."""
+
+def _told(error: BaseException) -> Told | None:
+    """Return what a record told of the error: Flask logs one that nobody handled, a server one of a broken stream.
+
+    In a request it must be this request's: an app may raise the same object again and again.
+    """
     record = current_record.get()
-    if record is None or record.pipeline is None or not any(told is error for told in record.errors):
-        return False
-    observed: Config = record.pipeline.config
-    return observed.logs and observed.log_stream == config.log_stream
+    is_anothers = record is not None and not any(mine is error for mine in record.errors)
+    return None if is_anothers else told_of(error)
 
 
 def _without_source(warning: str) -> str:
@@ -117,21 +135,6 @@ def _without_source(warning: str) -> str:
     text = warning.rstrip("\n")
     above, _, last = text.rpartition("\n")
     return above if above and last.startswith("  ") else text
-
-
-def _access_fields(atoms: Mapping[str, Any], sent_id: str) -> dict[str, Any]:
-    """Return what gunicorn knows of a request, by its names for the parts of an access log's line."""
-    fields = {
-        "request_id": atoms[sent_id],
-        "http.request.method": atoms["m"],
-        "url.path": atoms["U"],
-        "http.response.status_code": int(status) if (status := str(atoms["s"])).isdecimal() else status,
-        "client.address": atoms["h"],
-        "user_agent.original": atoms["a"],
-        "http.response.body.size": atoms["B"],
-        "duration_seconds": float(atoms["L"]),
-    }
-    return {key: value for key, value in fields.items() if value not in ("-", "", None)}
 
 
 _extra = structlog.stdlib.ExtraAdder()
@@ -142,7 +145,7 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     fields = dict(_extra(logging.root, "", {"_record": record}))
     for key in ("_record", *SET_BY_FORMATTERS):
         fields.pop(key, None)
-    fields["event"] = record.getMessage()
+    fields["event"] = unstyled(record.getMessage())
     if record.exc_info:
         fields["exc_info"] = record.exc_info
     if record.stack_info:

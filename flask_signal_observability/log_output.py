@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from typing import Protocol
 from typing import TYPE_CHECKING
 
+from .audit.place import what_is_wrong_with
 from .rendering import make_renderer
 from .rendering import to_json_line
+from .settings.places import NAMED_STREAMS
 from .streams import LogStream
 
 if TYPE_CHECKING:
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
 
     Dropped = Callable[[str, int], None]
 
-__all__ = ["LineStream", "open_output"]
+__all__ = ["LineStream", "open_output", "warn_of_place"]
+
+logger = logging.getLogger("flask_signal_observability")
 
 
 class LineStream(Protocol):
@@ -48,3 +53,11 @@ def open_output(config: Config, dropped: Dropped | None = None) -> tuple[LineStr
         target = "stdout"
     stream = LogStream(target)
     return stream, make_renderer(config.log_format, stream, config.log_schema)
+
+
+def warn_of_place(config: Config) -> None:
+    """Say at the start that no record can be written to the file that ``log_stream`` names, and what to do."""
+    path = config.log_stream
+    wrong = what_is_wrong_with(path) if isinstance(path, str) and path not in NAMED_STREAMS else None
+    if wrong is not None:
+        logger.warning("log_stream=%r cannot be written: %s; until then records are lost", path, wrong)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import blinker
 
+from .known_keywords import checked
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
@@ -37,6 +39,7 @@ class Watching:
         self._watches: Watches | None = None
         self._beginning = threading.Lock()
 
+    @checked
     def watch(
         self,
         signal: blinker.Signal,
@@ -111,6 +114,7 @@ class Watching:
         }
         return watch_one(self._begun(), signal, sender, options)
 
+    @checked
     def watch_namespace(
         self,
         namespace: blinker.Namespace,

@@ -486,6 +486,22 @@ def test_a_variable_that_is_no_setting(shop: Callable[..., Flask], monkeypatch: 
     assert "OBSERVABILITY_METRICS_ALLOWED is no setting and has no effect -> did you mean OBSERVABILITY_" in told
 
 
+def test_a_variable_that_is_like_no_setting_is_not_taken_for_one(
+    shop: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBSERVABILITY_FOO", "1")
+    told = check(shop()).fault("warning", "configuration")
+    assert told.endswith("has no effect -> help(flask_signal_observability.Config) lists them all")
+
+
+def test_a_variable_that_keeps_the_app_from_starting_is_told_once(
+    shop: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBSERVABILITY_AUDIT_REQUEST", "1")
+    told = check(shop).fault("error", "configuration")
+    assert "did you mean OBSERVABILITY_AUDIT_REQUESTS?" in told
+
+
 @pytest.mark.parametrize(
     ("given", "what", "remedy"),
     [

@@ -357,6 +357,25 @@ def test_a_log_stream_may_be_a_path_or_an_open_text_stream():
     assert resolve({}, {"OBSERVABILITY_LOG_STREAM": "stderr"}).log_stream == "stderr"
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"), [("stdot", "stdout"), ("STDERR", "stderr"), (" stdout", "stdout"), ("otel", "otlp")]
+)
+def test_a_word_that_comes_near_a_streams_name_is_refused(given, meant):
+    assert refusal({}, log_stream=given) == (
+        f"log_stream={given!r}: did you mean {meant!r}? A file of this name is './{given}'"
+    )
+
+
+@pytest.mark.parametrize("path", ["./stdot", "stdout.log", "logs/stdout", "log", "app", "records"])
+def test_the_name_of_a_file_is_none(path):
+    assert resolve(log_stream=path).log_stream == path
+
+
+def test_the_standard_streams_may_be_named_as_devices():
+    assert resolve(log_stream="/dev/stdout").log_stream == "stdout"
+    assert resolve({}, {"OBSERVABILITY_LOG_STREAM": "/dev/stderr"}).log_stream == "stderr"
+
+
 def test_the_user_is_read_by_any_callable_without_arguments():
     def user():
         return "alice"

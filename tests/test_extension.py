@@ -71,6 +71,24 @@ def test_one_object_serves_several_apps(observe: Observe, tmp_path: Path) -> Non
     assert [s.labels["flask_app"] for s in observed.samples(f"{DURATION}_count")] == ["two"]
 
 
+def test_a_keyword_of_init_app_beats_one_of_the_object_and_holds_for_this_app_alone() -> None:
+    observability = Observability(
+        registry=CollectorRegistry(), tracing=False, logs=False, audit=False, max_routes=7, max_series=70
+    )
+    one = observability.init_app(Flask("one"), max_routes=8)
+    two = observability.init_app(Flask("two"))
+    configs = [app.extensions["observability"].config for app in (one, two)]
+    assert [(config.max_routes, config.max_series) for config in configs] == [(8, 70), (7, 70)]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "told"), [({"audit_request": True}, "did you mean audit_requests"), ({"sinks": []}, "Observability")]
+)
+def test_a_keyword_that_init_app_does_not_take_is_a_wrong_setting(keywords: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        Observability().init_app(Flask("shop"), **keywords)
+
+
 @pytest.mark.parametrize("settings", [{"tracin": False}, {"metrics_port": 0}, {"exclude": ("healthz",)}])
 def test_a_wrong_setting_is_refused_at_init_app(settings: dict[str, Any]) -> None:
     app = Flask("shop")

@@ -54,6 +54,33 @@ def test_the_error_and_the_access_log_are_records(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "service"), [({}, "app"), ({"OTEL_SERVICE_NAME": "named"}, "named")], ids=["nothing", "variable"]
+)
+def test_the_service_is_the_variables_else_the_apps_module(
+    tmp_path: Path, given: dict[str, str], service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gunicorn.config import Config
+
+    from flask_signal_observability.gunicorn import Logger
+
+    monkeypatch.chdir(tmp_path)
+    for key in ("OBSERVABILITY_SERVICE_NAME", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in given.items():
+        monkeypatch.setenv(key, value)
+    config = Config()
+    config.set("default_proc_name", "app:create_app()")
+    config.set("errorlog", "gunicorn.log")
+    server = Logger(config)
+    server.error("hello")
+    for handler in server.error_log.handlers[:]:
+        server.error_log.removeHandler(handler)
+        handler.close()
+    server.error_log.propagate = True
+    assert records((tmp_path / "gunicorn.log").read_text())[0]["service"] == service
+
+
 def test_there_is_no_access_log_unless_it_is_asked_for(tmp_path: Path) -> None:
     with serving(directory=tmp_path, options=LOGGER) as server:
         server.send("/json")

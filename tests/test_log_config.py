@@ -303,6 +303,29 @@ def test_a_record_of_a_request_names_the_service_of_its_app(observe, stream):
     assert chained[0]["service"] == "observed"
 
 
+def test_an_error_of_an_earlier_request_is_told_in_full_again(observe, stream):
+    observed = observe(log_stream=stream)
+    configure_logging(observed.app, stream=stream)
+    again = LookupError("always the same object")
+
+    def raised():
+        raise again
+
+    def caught():
+        try:
+            raise again
+        except LookupError:
+            observed.app.logger.exception("caught")
+        return ""
+
+    observed.app.add_url_rule("/raised", view_func=raised)
+    observed.app.add_url_rule("/caught", view_func=caught)
+    observed.client().get("/raised")
+    observed.client().get("/caught")
+    (record,) = [record for record in records(stream) if record["event"] == "caught"]
+    assert record["exception"][0]["exc_type"] == "LookupError"
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_the_traceback_of_an_error_is_in_a_stream_once(observe, stream, together):
     observed = observe(log_stream=stream) if together else observe()

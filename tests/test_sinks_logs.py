@@ -367,6 +367,25 @@ def test_a_file_that_cannot_be_written_is_an_oserror(tmp_path):
         logs.sink.finish(request())
 
 
+def test_a_file_that_cannot_be_written_is_a_warning_at_the_start(tmp_path, caplog):
+    path = tmp_path / "missing" / "app.log"
+    Logs(log_stream=str(path))
+    (told,) = caplog.messages
+    assert told == (
+        f"log_stream='{path}' cannot be written: its directory {path.parent} does not exist: make it, or give another "
+        "path; until then records are lost"
+    )
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr", "app.log"])
+def test_what_can_be_written_is_no_warning(tmp_path, monkeypatch, caplog, stream):
+    monkeypatch.chdir(tmp_path)
+    Logs(log_stream=stream)
+    assert caplog.messages == []
+    assert list(tmp_path.iterdir()) == []
+
+
 # In a real app.
 
 

@@ -24,6 +24,20 @@ def observability() -> Observability:
 
 
 @pytest.mark.parametrize(
+    ("keyword", "remedy"),
+    [("counter", "did you mean count?"), ("label", "did you mean labels?"), ("xyz", "it takes sender,")],
+)
+@pytest.mark.parametrize("method", ["watch", "watch_namespace"])
+def test_an_unknown_keyword_is_a_configuration_error(
+    observability: Observability, method: str, keyword: str, remedy: str
+) -> None:
+    watched: Any = SIGNAL if method == "watch" else blinker.Namespace()
+    with pytest.raises(ConfigurationError, match=re.escape(remedy)) as raised:
+        getattr(observability, method)(watched, count="paid_total", **{keyword: 1})
+    assert str(raised.value).startswith(f"{method}(): {keyword!r} is no keyword of {method}(); ")
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({}, "nothing is to become of the signal"),

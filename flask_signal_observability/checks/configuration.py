@@ -27,6 +27,8 @@ __all__ = ["look"]
 report = Report("configuration")
 
 PREFIX = "OBSERVABILITY_"
+NEAR = 0.7
+"""How like a setting the rest of a variable must be to be taken for it (difflib's ratio)."""
 
 OF_KUBERNETES = re.compile(r".*_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$")
 """What a Service whose name begins with ``observability`` puts into every pod.
@@ -42,7 +44,7 @@ COMMON_NAMES = (
 def look(target: Target) -> Iterator[Finding]:
     """Tell of the start, of every setting that is given, and of those that cannot have an effect."""
     yield from _start(target)
-    yield from _unknown_variables(target.environ)
+    yield from _unknown_variables(target)
     pipeline = target.pipeline
     if pipeline is None:
         return
@@ -70,12 +72,17 @@ def _start(target: Target) -> Iterator[Finding]:
         yield report.warning(f"at the start: {warning}", "the message says it")
 
 
-def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    names = [PREFIX + field.name.upper() for field in fields(Config)]
-    for key in sorted(environ):
-        if key.startswith(PREFIX) and key not in names and not OF_KUBERNETES.match(key):
-            near = get_close_matches(key, names, 1, 0.7)
-            remedy = f"did you mean {near[0]}?" if near else "help(flask_signal_observability.Config) lists them all"
+def _unknown_variables(target: Target) -> Iterator[Finding]:
+    names = [field.name.upper() for field in fields(Config)]
+    refused = f"{target.failure} "  # which says so of one of them already
+    for key in sorted(target.environ):
+        name = key.removeprefix(PREFIX)
+        is_ours = key.startswith(PREFIX) and not OF_KUBERNETES.match(key)
+        if is_ours and name not in names and f"environment variable {key} " not in refused:
+            near = get_close_matches(name, names, 1, NEAR)
+            remedy = (
+                f"did you mean {PREFIX}{near[0]}?" if near else "help(flask_signal_observability.Config) lists them all"
+            )
             yield report.warning(f"environment variable {key} is no setting and has no effect", remedy)
 
 

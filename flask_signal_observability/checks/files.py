@@ -142,7 +142,7 @@ def _log(config: Config) -> Iterator[Finding]:
     elif stream in ("stdout", "stderr", "otlp"):
         yield records.ok(f"records go to {stream}")
     else:
-        wrong = what_is_wrong_with(os.path.realpath(stream))
+        wrong = what_is_wrong_with(stream)
         if wrong is None:
             yield records.ok(f"records go to {Path(stream).absolute()}")
         else:

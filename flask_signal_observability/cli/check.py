@@ -31,7 +31,7 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 WARNINGS, ERRORS = 1, 2
 
-TOLD_BY_ROOMS = frozenset({"boundary", "exporters", "otlp_logs", "audit", "prerequisites"})
+TOLD_BY_ROOMS = frozenset({"boundary", "exporters", "otlp_logs", "audit", "log_output", "prerequisites"})
 """The modules whose warnings at the start are findings of their own."""
 
 CHECK_EXAMPLES = """\b

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import os
 from typing import Any
@@ -46,6 +47,14 @@ class Shared(Kind[str]):
         raise ValueError("give 'auto', 'off' or the absolute path of a directory")
 
 
+NAMED_STREAMS = ("stdout", "stderr", "otlp")
+DEVICES = {"/dev/stdout": "stdout", "/dev/stderr": "stderr"}
+"""Symbolic links, which log files do not follow."""
+
+NEAR_NAME = 0.75
+"""How like a stream's name a bare word must be to be taken for a typing error (difflib's ratio): "otel" has as much."""
+
+
 class Stream(Kind["str | TextStream"]):
     """``stdout``, ``stderr``, ``otlp``, the path of a file, or an open text stream."""
 
@@ -56,6 +65,12 @@ class Stream(Kind["str | TextStream"]):
         if hasattr(value, "write"):
             return value  # type: ignore[no-any-return]
         try:
-            return FilePath().check(value)
+            path = FilePath().check(value)
         except ValueError:
             raise ValueError(remedy) from None
+        path = DEVICES.get(path, path)
+        if path not in NAMED_STREAMS and not {"/", "."} & set(path):
+            near = difflib.get_close_matches(path.lower(), NAMED_STREAMS, 1, NEAR_NAME)
+            if near:
+                raise ValueError(f"did you mean {near[0]!r}? A file of this name is './{path}'")
+        return path

@@ -11,6 +11,7 @@ from structlog.tracebacks import safe_str
 
 from ..event_line import EventLines
 from ..log_output import open_output
+from ..log_output import warn_of_place
 from ..log_sampling import LogSampling
 from ..record import error_type_of
 from ..record import Sink
@@ -20,6 +21,8 @@ from ..rendering import timestamp_of
 from ..rendering import to_json_line
 from ..request_line import level_of
 from ..request_line import RequestLines
+from ..told_errors import place_of
+from ..told_errors import tell
 from ..tracebacks import exception_dicts
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["LogsSink"]
 
 RANKS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+IDS = ("service", "request_id", "trace_id", "span_id")
 
 OWN_KEYS = frozenset(
     {
@@ -70,6 +75,8 @@ class LogsSink(Sink):
         self._service = config.service_name
         self._exception_message = config.exception_message
         self._redaction = Redaction(config.redact)
+        warn_of_place(config)
+        self._place = place_of(config.log_stream)
         self._stream, self._render = open_output(config, dropped)
         self._least: int = getattr(logging, config.log_level)
         self._sampling = LogSampling(config.log_sample_rate, config.slow_request_seconds, follows_traces=follows_traces)
@@ -108,6 +115,8 @@ class LogsSink(Sink):
         else:
             return
         self._write(line, record)
+        if event.error is not None and "exception" in line:
+            tell(event.error, self._place, {key: line[key] for key in IDS if key in line})
 
     def teller(self, outputs: Outputs) -> Callable[[EventRecord, RequestRecord | None], None] | None:
         """Return what writes an event at the level that was asked for; its fields are plain and redacted."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import blinker
 
 from ..errors import ConfigurationError
+from ..known_keywords import check_keywords
 from ..watchable import Watching
-from .configured import check_keywords
 from .configured import signal_at
 from .namespaces import NamespaceWatch
 from .settings import check_sender
@@ -78,8 +78,8 @@ def watch_configured(table: Mapping[str, Mapping[str, Any]], pipeline: Pipeline,
         options = dict(options)  # noqa: PLW2901
         sender = options.pop("sender", blinker.ANY)
         if isinstance(found, blinker.Namespace):
-            check_keywords(place, options, Watching.watch_namespace)
+            check_keywords(where, options, Watching.watch_namespace)
             watch_all(watches, found, sender, options, where)
         else:
-            check_keywords(place, options, Watching.watch)
+            check_keywords(where, options, Watching.watch)
             watch_one(watches, found, sender, options, where)

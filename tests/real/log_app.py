@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
+from typing import TYPE_CHECKING
 
 import structlog
 from flask import Flask
@@ -12,6 +14,9 @@ from flask import Flask
 from flask_signal_observability import add_request_context
 from flask_signal_observability import configure_logging
 from flask_signal_observability import Observability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["create_app"]
 
@@ -32,5 +37,15 @@ def create_app() -> Flask:
         warnings.warn("by warnings", stacklevel=1)
         own_chain.info("by a chain of its own")
         return {"number": 7}
+
+    @app.get("/broken")
+    def broken() -> Iterator[str]:
+        yield "half"
+        raise LookupError("half-way")
+
+    @app.get("/asleep")
+    def asleep() -> str:
+        time.sleep(60)
+        return "too late"
 
     return app
