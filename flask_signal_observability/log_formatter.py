@@ -13,6 +13,7 @@ from opentelemetry import trace
 
 from .record import current_record
 from .record import error_type_of
+from .redaction import mask_message
 from .redaction import mask_strings
 from .redaction import Redaction
 from .rendering import timestamp_of
@@ -85,7 +86,8 @@ class LineFormatter(logging.Formatter):
             if _is_told(error, self._config):
                 said["exception.type"] = error_type_of(error)
             else:
-                said["exception"] = exception_dicts(error, message=self._config.exception_message)
+                stacks = exception_dicts(error, message=self._config.exception_message)
+                said["exception"] = mask_strings(stacks, mask_message)
         fields = self._redaction.mask_mapping(said)
         line = {
             "timestamp": timestamp_of(int(record.created * 1e9)),
