@@ -14,6 +14,7 @@ from opentelemetry import trace
 from .current_span import context_here
 from .record import current_record
 from .record import error_type_of
+from .redaction import mask_message
 from .redaction import mask_strings
 from .redaction import Redaction
 from .rendering import timestamp_of
@@ -117,7 +118,8 @@ class LineFormatter(logging.Formatter):
         """Return the traceback, or the type alone where the stream has the traceback already."""
         if told is not None and self._place in told.places:
             return {"exception.type": error_type_of(error)}
-        return {"exception": exception_dicts(error, message=self._config.exception_message)}
+        stacks = exception_dicts(error, message=self._config.exception_message)
+        return {"exception": mask_strings(stacks, mask_message)}
 
 
 def _told(error: BaseException) -> Told | None:

@@ -350,7 +350,7 @@ class Sink:
     """Stages at which this sink, as it is configured, has nothing to do: they then cost nothing."""
 
     def open(self, record: RequestRecord) -> None:
-        """A request came in: only its method, path, clock and id are known."""
+        """A request came in: only its method, clock and id are known; ``record.describe()`` reads its path and more."""
 
     def attach(self, record: RequestRecord) -> None:
         """Code of the request is about to run: the application, or the next chunk of a streamed body.

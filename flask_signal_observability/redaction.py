@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
 
-__all__ = ["HIDDEN_NAMES", "MASK", "Redaction", "mask_patterns", "mask_repr", "mask_strings"]
+__all__ = ["HIDDEN_NAMES", "MASK", "Redaction", "mask_message", "mask_patterns", "mask_repr", "mask_strings"]
 
 MASK = "REDACTED"
 
@@ -252,8 +252,14 @@ def _mask_card(match: re.Match[str]) -> str:
     return MASK if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 else match[0]
 
 
-# A key, what stands between it and its value in a repr, and the value: password='x', 'Cookie': 'x', ('Cookie', 'x').
-_PAIR = r"""(?<![\w-])([\w-]{1,64})(['"]?\s?[=:,]\s?)('[^']*'|"[^"]*"|[^\s,)}\]]+)"""
+# A key and what stands between it and its value in a repr: password='x', 'Cookie': 'x', ('Cookie', 'x').
+_KEY_IN_REPR = r"""(?<![\w-])([\w-]{1,64})['"]?\s?[=:,]\s?"""
+# In a sentence a comma is a comma, and so may be a colon: "invalid token: expected a name", "TokenError: 3 segments".
+_KEY_IN_TEXT = (
+    r"""(?<![\w-])([\w-]{1,64})"""
+    r"""(?:['"]?\s?=(?![=>])|['"]\s?:|(?<!Error)(?<!Exception):(?!:|\s?[A-Za-z][a-z]*[.,;:!?)]*(?:\s|$)))\s?"""
+)
+_VALUE = r"""'[^']*'|"[^"]*"|[^\s,)}\]]+"""
 
 
 def mask_repr(text: str) -> str:
@@ -261,27 +267,47 @@ def mask_repr(text: str) -> str:
 
     The names are the built-in ones. The time is linear in the length of the text, of which 16 Ki characters are kept.
     """
-    return re.sub(_PAIR, _mask_pair_of_repr, mask_patterns(text[:MAX_LOOKED_AT]))
+    return _mask_values(mask_patterns(text[:MAX_LOOKED_AT]), _KEY_IN_REPR)
 
 
-def _mask_pair_of_repr(match: re.Match[str]) -> str:
-    key, between, value = match.groups()
-    return f"{key}{between}{MASK}" if MASK not in value and _built_in.hides(key) else match[0]
+def mask_message(text: str) -> str:
+    """Return what an error says, masked by pattern, and by key in ``password=x`` and ``password: x1``.
+
+    The names are the built-in ones. After a colon a plain word stays, since it may be a sentence's. The time is linear
+    in the length of the text.
+    """
+    text = mask_patterns(text)
+    return _mask_values(text, _KEY_IN_TEXT) if "=" in text or ":" in text else text
+
+
+def _mask_values(text: str, key_pattern: str) -> str:
+    """Return ``text`` with the values of hidden keys masked; what is no such value is looked at again for keys."""
+    keys, values = re.compile(key_pattern), re.compile(_VALUE)
+    parts, kept_to = [], 0
+    key = keys.search(text)
+    while key:
+        end = key.end()
+        value = values.match(text, end) if _built_in.hides(key[1]) else None
+        if value and MASK not in value[0]:
+            parts += [text[kept_to:end], MASK]
+            kept_to = end = value.end()
+        key = keys.search(text, end)
+    return "".join([*parts, text[kept_to:]])
 
 
 _built_in = Redaction()
 
 
-def mask_strings(value: Any) -> Any:
+def mask_strings(value: Any, mask: Callable[[str], str] = mask_patterns) -> Any:
     """Return a copy with what looks like a credential masked in every string, at any depth of dicts, lists and tuples.
 
-    A string is kept as far as any output writes it; ``value`` must not contain itself.
+    A string is kept as far as any output writes it; ``value`` must not contain itself. ``mask`` masks one.
     """
     kind = type(value)
     if issubclass(kind, str):
-        return mask_patterns(str.__getitem__(value, slice(MAX_LOOKED_AT)))
+        return mask(str.__getitem__(value, slice(MAX_LOOKED_AT)))
     if issubclass(kind, dict):
-        return {key: mask_strings(item) for key, item in value.items()}
+        return {key: mask_strings(item, mask) for key, item in value.items()}
     if kind is list or kind is tuple:
-        return [mask_strings(item) for item in value]
+        return [mask_strings(item, mask) for item in value]
     return value

@@ -11,7 +11,8 @@ __all__ = ["DOCUMENTS", "GUIDES", "ROOT", "Block", "blocks", "commands"]
 
 ROOT = Path(__file__).parent.parent
 GUIDES = tuple(
-    f"examples/guides/{name}.md" for name in ("audit", "production", "security", "testing", "troubleshooting")
+    f"examples/guides/{name}.md"
+    for name in ("audit", "cost", "own-output", "production", "security", "testing", "troubleshooting")
 )
 DOCUMENTS = ("README.md", *GUIDES, "examples/stack/README.md", "dashboards/RUNBOOK.md")
 

@@ -171,6 +171,28 @@ def test_what_looks_like_a_secret_is_in_no_output(
     assert "REDACTED" in held["journal"]
 
 
+@pytest.mark.parametrize("pair", ["password={}", "api_key='{}'", "url: /v1?page=1&token={}", "DB_PASSWORD: {}"])
+def test_a_secret_under_a_hidden_name_in_what_an_error_says_is_in_no_output(
+    outputs: tuple[Flask, Callable[[], dict[str, str]]], pair: str
+) -> None:
+    app, read = outputs
+
+    @app.get("/orders")
+    def order() -> str:
+        password = pair.format(PLAIN)
+        try:
+            raise KeyError(password)
+        except KeyError as error:
+            logging.getLogger("till.orders").exception("no order")
+            raise LookupError(f"cannot use {password} here") from error
+
+    assert app.test_client().get("/orders").status_code == 500
+    held = read()
+    assert [name for name, text in held.items() if PLAIN in text] == []
+    told = ("spans", "json", "ecs", "console", "loggers", "journal") + ("otlp",) * ("otlp" in held)
+    assert [name for name in told if "cannot use" not in held[name] and "no order" not in held[name]] == []
+
+
 def test_without_messages_no_text_of_an_exception_is_in_any_output(observe: Callable[..., Observed]) -> None:
     app = Flask("till")
 

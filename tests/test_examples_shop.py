@@ -423,3 +423,23 @@ def test_a_port_that_is_taken_is_told_and_the_shop_served_until_ctrl_c(tmp_path:
     assert demo.returncode == 0
     with pytest.raises(URLError):
         urlopen(f"{shop}healthz", timeout=5)
+
+
+def test_demo_puts_an_event_below_its_own_span_and_before_the_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SHOP)
+    from collector import Event
+    from collector import Span
+    from report import trace_tree
+    from rich.console import Console
+
+    request = Span("7e98", "a", "", "GET /", True, True, 0, 9, {}, [Event("exception", 5, {})])
+    query = Span("7e98", "b", "a", "SELECT", False, False, 1, 2, {}, [Event("retried", 2, {})])
+    page = Span("7e98", "c", "a", "render", False, False, 6, 8, {}, [])
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(trace_tree([request, query, page]))
+    names = ("GET /", "exception", "SELECT", "retried", "render")
+    lines = shown.get().splitlines()[1:]
+    assert [name for line, name in zip(lines, names, strict=True) if name in line] == list(names)
+    of_request, of_query = (line.index("•") for line in lines if "•" in line)
+    assert of_request < of_query

@@ -184,6 +184,20 @@ def test_an_unhandled_error_is_one_event_and_the_status(observe: Observe) -> Non
     assert span.attributes["error.type"] == "ZeroDivisionError"
 
 
+def test_a_secret_in_a_message_is_masked_and_the_line_of_source_stays(observe: Observe) -> None:
+    def view(number: int) -> str:
+        raise ValueError(f"token=a{number}")
+
+    observed = observe(app_with(view))
+    observed.client().get("/item/1")
+    (event,) = observed.server_span.events
+    stacktrace = event.attributes["exception.stacktrace"]
+    assert event.attributes["exception.message"] == "token=REDACTED"
+    assert stacktrace.endswith("ValueError: token=REDACTED\n")
+    assert 'raise ValueError(f"token=a{number}")' in stacktrace
+    assert observed.server_span.status.description == "ValueError: token=REDACTED"
+
+
 def test_messages_of_errors_can_be_kept_out(observe: Observe) -> None:
     def view(number: int) -> str:
         raise ValueError("secret-4711")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter
 
 from flask_signal_observability import Observability
 from flask_signal_observability import testing
@@ -136,6 +138,50 @@ def test_orders(client, observed, orders):
     project.runpytest_inprocess(*OPTIONS, *PLUGIN).assert_outcomes(passed=2)
 
 
+@pytest.fixture
+def shop() -> Flask:
+    app = Flask("shop")
+    app.add_url_rule("/", view_func=lambda: "")
+    app.add_url_rule("/fails", endpoint="fails", view_func=lambda: str(1 / 0))
+    return app
+
+
+def test_a_label_that_a_metric_does_not_have_is_no_zero(shop: Flask) -> None:
+    with Observed(shop) as observed:
+        shop.test_client().get("/")
+        for asked in (observed, observed.requests[-1]):
+            with pytest.raises(LookupError, match=r"no label http_rout; it has error_type, .*http_route, url_scheme"):
+                asked.metric("http_server_request_duration_seconds_count", http_rout="/")
+            assert asked.metric("http_server_request_duration_seconds_count", http_route="/nowhere") == 0
+            assert asked.metric("http_server_request_duration_seconds_bucket", http_route="/", le="10.0") == 1
+
+
+def test_a_metric_of_ours_knows_its_labels_before_it_has_a_series(shop: Flask) -> None:
+    with Observed(shop) as observed:
+        assert observed.metric("flask_exceptions_total", exception_type="KeyError") == 0
+        with pytest.raises(LookupError, match="it has exception_type, flask_app, http_route"):
+            observed.metric("flask_exceptions_total", exception="KeyError")
+
+
+def test_labels_that_nobody_has_said_yet_are_not_held_against_a_metric_of_the_app(shop: Flask) -> None:
+    registry = CollectorRegistry()
+    used = Counter("coupons", "Used.", ["kind"], registry=registry)
+    with Observed(shop, registry=registry) as observed:
+        assert observed.metric("coupons_total", kind="summer") == 0
+        used.labels("summer").inc()
+        assert observed.metric("coupons_total", kind="summer") == 1
+        with pytest.raises(LookupError, match="has no label sort; it has kind"):
+            observed.metric("coupons_total", sort="summer")
+
+
+def test_a_request_of_the_sink_alone_has_no_metrics_to_ask_for(shop: Flask) -> None:
+    sink = RecordingSink()
+    Observability(shop, sinks=[sink], registry=CollectorRegistry(), tracing=False, logs=False, audit=False)
+    shop.test_client().get("/")
+    with pytest.raises(LookupError, match="no metric"):
+        sink.requests[-1].metric("http_server_request_duration_seconds_count")
+
+
 def test_an_assertion_that_does_not_hold_fails(project: pytest.Pytester) -> None:
     project.makepyfile("""
 def test_no_secret(client, observed):
@@ -247,6 +293,30 @@ def test_an_app_that_outlives_the_test_is_left_as_it_was(tmp_path: Path) -> None
     app.test_client().get("/")
     assert len(observed.audit_lines) == len(observed.requests) == 1
     assert len((tmp_path / "a").read_text().splitlines()) == 2
+
+
+def test_an_app_is_given_at_once_with_its_settings(shop: Flask) -> None:
+    with Observed(shop, audit_requests=True) as observed:
+        shop.test_client().get("/")
+    assert [request.route for request in observed.requests] == ["/"]
+    assert len(observed.audit_lines) == 1
+
+
+def test_settings_without_an_app_are_refused() -> None:
+    with pytest.raises(ValueError, match="none is given: audit_requests"):
+        Observed(audit_requests=True)
+
+
+def test_an_error_that_flask_hands_on_has_no_status(shop: Flask) -> None:
+    shop.testing = True
+    with Observed(shop) as observed:
+        with pytest.raises(ZeroDivisionError):
+            shop.test_client().get("/fails")
+        shop.config["PROPAGATE_EXCEPTIONS"] = False
+        shop.logger.disabled = True
+        shop.test_client().get("/fails")
+    assert [request.status for request in observed.requests] == [None, 500]
+    assert {request.error_type for request in observed.requests} == {"ZeroDivisionError"}
 
 
 def test_settings_for_an_app_that_has_its_own_are_refused() -> None:

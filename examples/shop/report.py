@@ -152,12 +152,11 @@ def trace_tree(spans: list[Span]) -> Tree:
     """Return the trace of ``spans``, which come in the order of their start."""
     tree = Tree(Text(f"trace {spans[0].trace_id}" if spans else "no spans arrived", "dim"), guide_style="dim")
     branches = {"": tree}
-    labels = [(span.start_ns, span.parent_id, span.span_id, span_label(span)) for span in spans]
-    labels += [(event.time_ns, span.span_id, "", event_label(event)) for span in spans for event in span.events]
-    for _, parent_id, span_id, label in sorted(labels, key=lambda each: each[0]):
-        branch = branches.get(parent_id, tree).add(label)
-        if span_id:
-            branches[span_id] = branch
+    for span in spans:
+        branches[span.span_id] = branch = branches.get(span.parent_id, tree).add(span_label(span))
+        # Below their own span and before its children, the last of which they would seem to belong to.
+        for event in span.events:
+            branch.add(event_label(event))
     return tree
 
 

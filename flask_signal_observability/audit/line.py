@@ -16,7 +16,7 @@ from datetime import datetime
 from datetime import timezone
 
 from ..record import error_type_of
-from ..redaction import mask_patterns
+from ..redaction import mask_message
 from ..timestamps import utc_text
 from .escaping import CONTROL
 from .escaping import cut_and_escaped
@@ -125,7 +125,7 @@ def error_text(error: BaseException, *, message: bool = True) -> str:
     """
     if not message:
         return error_type_of(error)
-    return mask_patterns("".join(traceback.format_exception_only(error)).removesuffix("\n"))
+    return mask_message("".join(traceback.format_exception_only(error)).removesuffix("\n"))
 
 
 def parse_line(line: str) -> AuditRecord | AuditGap:

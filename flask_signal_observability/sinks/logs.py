@@ -15,6 +15,7 @@ from ..log_output import warn_of_place
 from ..log_sampling import LogSampling
 from ..record import error_type_of
 from ..record import Sink
+from ..redaction import mask_message
 from ..redaction import mask_strings
 from ..redaction import Redaction
 from ..rendering import timestamp_of
@@ -226,8 +227,8 @@ class LogsSink(Sink):
             return
         line["exception.type"] = error_type_of(error)
         if self._exception_message:
-            line["exception.message"] = mask_strings(safe_str(error))
-        line["exception"] = mask_strings(exception_dicts(error, message=self._exception_message))
+            line["exception.message"] = mask_strings(safe_str(error), mask_message)
+        line["exception"] = mask_strings(exception_dicts(error, message=self._exception_message), mask_message)
 
 
 def _add_render(line: Line, event: EventRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from opentelemetry.trace import Status
 from opentelemetry.trace import StatusCode
 
 from ..record import error_type_of
+from ..redaction import mask_message
 from ..redaction import mask_patterns
 from ..text import utf8
 from .request_span import NAME
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     Attributes = dict[str, AttributeValue]
 
 __all__ = ["SpanErrors"]
+
+
+_FRAME = re.compile(r'[ |]*File "').match
+"""A line of source is no message: ``password = form.password`` stays."""
 
 
 class SpanErrors:
@@ -47,7 +53,7 @@ class SpanErrors:
             return {
                 "exception.type": error_type_of(error),
                 "exception.message": self._message(error),
-                "exception.stacktrace": utf8(mask_patterns("".join(text.format()))),
+                "exception.stacktrace": utf8("".join(map(_masked, text.format()))),
             }
         return {"exception.type": error_type_of(error), "exception.stacktrace": "".join(text.stack.format())}
 
@@ -57,4 +63,8 @@ class SpanErrors:
         return f"{kind}: {self._message(error)}" if self._with_message else kind
 
     def _message(self, error: BaseException) -> str:
-        return utf8(mask_patterns(self._guard.call(NAME, "message", str, error, default="")))
+        return utf8(mask_message(self._guard.call(NAME, "message", str, error, default="")))
+
+
+def _masked(part: str) -> str:
+    return mask_patterns(part) if _FRAME(part) else mask_message(part)

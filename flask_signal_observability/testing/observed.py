@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import logging
 import os
 from typing import Any
@@ -26,6 +25,7 @@ from ..sinks.tracing import TracingSink
 from ..watching.watch import Watches
 from .recording import ObservedRequest
 from .recording import RecordingSink
+from .samples import check_known
 from .samples import Reading
 from .samples import total
 from .spans import EndedSpans
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from ..config import Config
     from ..record import RequestRecord
+    from .samples import Known
+    from .samples import Sample
 
 __all__ = ["Observed"]
 
@@ -60,13 +62,21 @@ LEFT_ALONE = {
 
 
 class Observed:
-    """What the requests of an app, or of several, leave: ``observed(app)``, in a ``with`` block.
+    """What the requests of an app, or of several, leave: ``with Observed(app) as observed``.
 
     An app that has an ``Observability`` keeps it: its sinks, its registry and its provider of spans are listened to,
     and write what they write without this. Any other gets one that writes nowhere, with a registry of its own.
+
+    Args:
+        app: The first to be listened to; others by a call.
+        settings: Those of ``Observability``, for an app that has none.
+
+    Raises:
+        ConfigurationError: The app cannot be observed.
+        ValueError: Settings without an app, or for one that has an ``Observability``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: Flask | None = None, **settings: Any) -> None:
         self.spans: list[ReadableSpan] = []
         """All that have ended, in requests and outside of them."""
         self.records: list[dict[str, Any]] = []
@@ -78,6 +88,10 @@ class Observed:
         self._before: list[tuple[CollectorRegistry, Reading]] = []
         self._listens_to_log = False
         self._exit = contextlib.ExitStack()
+        if app is not None:
+            self(app, **settings)
+        elif settings:
+            raise ValueError(f"settings are those of an app, and none is given: {', '.join(settings)}")
 
     def __call__(self, app: Flask, **settings: Any) -> Observed:
         """Listen to this app, too.
@@ -134,19 +148,16 @@ class Observed:
             labels: Some of the labels.
 
         Raises:
-            LookupError: There is no metric of this name.
+            LookupError: There is no metric of this name, or it does not have one of these labels.
         """
-        grown, names = 0.0, set()
+        samples: list[Sample] = []
+        known: Known = {}
         for registry, before in self._before:
             now = Reading(registry)
-            grown += total(now.since(before), name, labels)
-            names |= now.names
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 3)
-            raise LookupError(
-                f"there is no metric {name!r}; {'near it: ' + ', '.join(near) if near else 'none near it'}"
-            )
-        return grown
+            samples += now.since(before)
+            known |= now.known
+        check_known(known, name, labels)
+        return total(samples, name, labels)
 
     # Where it comes out.
 
@@ -221,7 +232,9 @@ class _Recording(RecordingSink):
     def finish(self, record: RequestRecord) -> None:
         before: Reading | None = record.state.pop(_Before.name, None)
         if before is not None:
-            self._of(record).samples = Reading(_registry_of(record.pipeline)).since(before)
+            now = Reading(_registry_of(record.pipeline))
+            request = self._of(record)
+            request.samples, request.known = now.since(before), now.known
         super().finish(record)
 
 

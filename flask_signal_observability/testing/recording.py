@@ -8,6 +8,7 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 from ..record import Sink
+from .samples import check_known
 from .samples import total
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..record import EventRecord
     from ..record import RequestRecord
+    from .samples import Known
     from .samples import Sample
 
 __all__ = ["ObservedRequest", "RecordingSink"]
@@ -51,6 +53,8 @@ class ObservedRequest:
     find_spans: Callable[[ObservedRequest], list[ReadableSpan]] = dataclasses.field(
         default=lambda _: [], repr=False, kw_only=True
     )
+    known: Known = dataclasses.field(default_factory=dict, repr=False, kw_only=True)
+    """The names and labels of the metrics that there were at its end."""
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -63,7 +67,13 @@ class ObservedRequest:
         return [event.fields["template"] for event in self.events if event.name == "template_rendered"]
 
     def metric(self, name: str, **labels: object) -> float:
-        """By how much the samples of this name that have these labels have grown, together."""
+        """By how much the samples of this name that have these labels have grown, together.
+
+        Raises:
+            LookupError: There is no metric of this name, or it does not have one of these labels; or nobody counted
+                for this request, which was kept by a :class:`RecordingSink` alone.
+        """
+        check_known(self.known, name, labels)
         return total(self.samples, name, labels)
 
 
