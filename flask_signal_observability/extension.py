@@ -188,7 +188,7 @@ class Observability(Watching):
         if config.audit:
             audit = AuditSink(config, guard, repr(app))
             if metrics is not None:
-                audit.count = metrics.audited
+                audit.count, audit.count_written = metrics.audited, metrics.audit_written
             sinks.append(audit)
         return [*sinks, *self._sinks]
 

@@ -59,6 +59,8 @@ def claimed_addresses(environ: dict[str, Any]) -> tuple[str, ...]:
 
     An address is written as every other one; what is none (``unknown``, ``_hidden``) is cut at 100 characters.
     """
+    if "HTTP_X_FORWARDED_FOR" not in environ and "HTTP_FORWARDED" not in environ:
+        return ()
     header, read = _header(environ)
     if header is None:
         return ()

@@ -7,6 +7,7 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 from .rendering import to_json_line
+from .timestamps import SECOND_US
 from .timestamps import THOUSAND
 from .timestamps import utc_second
 
@@ -35,8 +36,6 @@ SIZE = '"http.response.body.size":%d,'
 
 BEFORE_NS = tuple(f"0.{'0' * (9 - digits)}" for digits in range(10))
 """What makes nanoseconds of so many digits a number of seconds."""
-
-SECOND_US = 1_000_000
 
 
 def level_of(record: RequestRecord) -> str:

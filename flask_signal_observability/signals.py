@@ -12,10 +12,10 @@ import flask
 from werkzeug.exceptions import ServiceUnavailable
 
 from .origin import request_of
-from .origin import user_of
 from .pipeline import EXTENSION
 from .record import current_record
 from .record import EventRecord
+from .record import record_here
 from .refusal import REFUSED
 from .watching.namespaces import ObservedNamespace
 
@@ -65,11 +65,15 @@ def live_pipelines() -> list[Pipeline]:
     return [pipeline for reference in _pipelines if (pipeline := reference()) is not None]
 
 
-def _pipeline_here() -> Pipeline | None:
-    if flask.has_app_context():
-        pipeline: Pipeline | None = flask.current_app.extensions.get(EXTENSION)
-        if pipeline is not None:
-            return pipeline
+def _app_here() -> flask.Flask | None:
+    try:
+        app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]  # one proxy read
+    except RuntimeError:
+        return None
+    return app
+
+
+def _first_pipeline() -> Pipeline | None:
     live = live_pipelines()
     global _warned_of_several  # noqa: PLW0603 - once a process
     if len(live) > 1 and not _warned_of_several:
@@ -97,24 +101,25 @@ def reopen_files() -> None:
 
 
 def _on_access(sender: object, /, **payload: Any) -> None:
-    pipeline = _pipeline_here()
+    app = _app_here()
+    pipeline = None if app is None else app.extensions.get(EXTENSION)
+    if pipeline is None:
+        pipeline = _first_pipeline()
     if pipeline is not None:
-        is_refused = pipeline.guard.call("receivers", "access_logged", _tell_access, pipeline, sender, payload)
+        user = None if app is None else pipeline.user()
+        is_refused = pipeline.guard.call("receivers", "access_logged", _tell_access, pipeline, sender, payload, user)
         if is_refused:
             raise ServiceUnavailable
 
 
-def _tell_access(pipeline: Pipeline, sender: object, payload: dict[str, Any]) -> bool:
-    """Return whether the record had to be written and could not be."""
-    record = current_record.get()
+def _tell_access(pipeline: Pipeline, sender: object, payload: dict[str, Any], user: str | None) -> bool:
+    """Return whether the record had to be written and could not be; the payload becomes the event's fields."""
+    record = record_here()
     own = record if record is not None and record.app is pipeline.app else None
     request = request_of(pipeline, record)
-    where = {
-        "user": user_of(pipeline, None),
-        "ip": None if request is None else request.client_address,
-        "path": None if request is None else request.path,
-    }
-    event = EventRecord("access_logged", pipeline.app_name, {**payload, **where}, time.time_ns(), sender)
+    payload["user"] = user
+    payload["ip"], payload["path"] = (None, None) if request is None else (request.client_address, request.path)
+    event = EventRecord("access_logged", pipeline.app_name, payload, time.time_ns(), sender)
     pipeline.event(event, own)
     if event.refused and own is not None:
         own.state[REFUSED] = True  # the answer, too, whatever the view makes of the error

@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from flask_signal_observability import parse_journal_line
 from flask_signal_observability.audit.json_line import format_journal
 from flask_signal_observability.audit.json_line import format_line
 from flask_signal_observability.audit.json_line import unique_id
+from flask_signal_observability.audit.json_records import JsonRecords
 from flask_signal_observability.audit.line import format_journal as format_text_journal
 from flask_signal_observability.audit.line import format_line as format_text_line
 from flask_signal_observability.audit.reading import after_tear
@@ -21,6 +23,9 @@ from flask_signal_observability.audit.record import AuditGap
 from flask_signal_observability.audit.record import AuditLineError
 from flask_signal_observability.audit.record import AuditRecord
 from flask_signal_observability.audit.record import JournalRecord
+from flask_signal_observability.forwarding import claimed_addresses
+from flask_signal_observability.record import RequestRecord
+from flask_signal_observability.redaction import Redaction
 
 WHEN = datetime(2026, 11, 22, 10, 9, 0, 123456, tzinfo=timezone.utc)
 NS = 1_795_342_140_123_456_789
@@ -174,3 +179,47 @@ def test_a_record_that_follows_a_tear_is_found(torn, whole, length, form):
     line = form(whole).decode()
     expected = line if before else None
     assert after_tear(before + line) == expected
+
+
+requests = st.builds(
+    lambda peer, forwarded, request_id, trace_id, status: SimpleNamespace(
+        environ={} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded},
+        method="GET",
+        method_original=None,
+        peer_address=peer,
+        request_id=request_id,
+        trace_id=trace_id,
+        status=status,
+        error_type=None,
+        errors=(),
+    ),
+    maybe,
+    st.none() | hostile | st.ip_addresses().map(str),
+    maybe | st.just("c6afe1ce" * 4),
+    st.none() | st.just("7e981054" * 4),
+    st.none() | st.integers(200, 599),
+)
+
+
+@given(hostile | st.text(st.characters(max_codepoint=127), max_size=2100), hostile, requests)
+def test_the_line_of_a_request_parses_to_exactly_what_was_told(path, user, request):
+    told = JsonRecords(Redaction(())).access(NS, user, "203.0.113.7", path, request, None)
+    record = parse_audit_line(told.decode())
+    assert record.user == user
+    assert record.path == record.object == (path if len(path) <= 2048 else path[:2047] + "…")
+    assert (record.peer_address, record.request_id) == (request.peer_address, request.request_id)
+    assert (record.trace_id, record.status) == (request.trace_id, request.status)
+    assert record.claimed_addresses == claimed_addresses(request.environ)
+
+
+def test_the_line_of_a_plain_request_is_the_one_that_a_dict_would_be():
+    request = RequestRecord(None, "shop", {"HTTP_X_FORWARDED_FOR": "192.0.2.1"}, "GET", NS, 0, lambda record: None)
+    request.peer_address, request.status, request.request_id = "127.0.0.1", 404, "c6afe1ce" * 4
+    records = JsonRecords(Redaction(()))
+    plain_line = records.access(NS, 'a"b', "203.0.113.7", "/x\t\x7f", request, None)
+    beyond_ascii = records.access(NS, 'a"b', "203.0.113.7", "/x\t\x7fé", request, None)
+    assert without_id(plain_line) == without_id(beyond_ascii).replace("é".encode(), b"")
+
+
+def without_id(line):
+    return line[len('{"id":"01234567-0123-0123-0123-0123456789ab"') :]

@@ -67,8 +67,9 @@ BACKSLASHED = "backslashed"
 _LONE = rf"[\\{SURROGATE}]"
 _HIDDEN = f"[{HIDDEN}]"
 
-_MS_NS, _MS_FRACTIONS = 1_000_000, 4096
-_RANDOM_BITS, _VARIANT = 2**62 - 1, 2**63
+_MS_NS = 1_000_000
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""Makes a random digit one that begins with the bits 10."""
 
 
 def unique_id(unix_ns: int) -> str:
@@ -76,10 +77,9 @@ def unique_id(unix_ns: int) -> str:
 
     The random part is the kernel's: ``random`` repeats itself where an app seeds it, and in forked workers.
     """
-    milliseconds, rest_ns = divmod(unix_ns, _MS_NS)
-    random = int.from_bytes(os.urandom(8), "big") & _RANDOM_BITS | _VARIANT
-    digits = f"{milliseconds:012x}7{rest_ns * _MS_FRACTIONS // _MS_NS:03x}{random:016x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    # Twelve digits of milliseconds, three of their 4096th parts, one that is left out, and the random ones.
+    digits = ((unix_ns * 4096 // _MS_NS << 4).to_bytes(8, "big") + os.urandom(8)).hex()
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[12:15]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 
 def format_line(record: AuditRecord | AuditEvent | AuditGap, max_characters: int = MAX_FIELD_CHARACTERS) -> bytes:
@@ -126,13 +126,13 @@ def parse_journal(line: str) -> JournalRecord | AuditGap:
 
 def format_fields(fields: dict[str, Any], max_characters: int = MAX_FIELD_CHARACTERS) -> bytes:
     """Return the line of fields by their keys, in the order of ``KEYS``; those that are None are left out."""
-    kept = {}
-    for key, value in fields.items():
-        if value is None:
-            continue
-        if type(value) is str and len(value) > max_characters and key != "changes":
-            value = _cut(value, max_characters)  # noqa: PLW2901
-        kept[key] = value
+    kept = {key: value for key, value in fields.items() if value is not None}
+    line = _dumped(kept)
+    if len(line) <= max_characters:  # and so is every field
+        return line
+    for key, value in kept.items():
+        if type(value) is str and key != "changes":
+            kept[key] = _cut(value, max_characters)
     return _dumped(kept)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from .record import ACCESSED
 from .record import AuditEvent
 from .record import AuditGap
 from .record import JournalRecord
+from .record import MAX_FIELD_CHARACTERS
 from .record import moment
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class JsonRecords:
         """Return the line of an access; ``payload`` is None where the request itself is told."""
         told = self._told(payload) if payload else {}
         outcome = _outcome(record) if payload is None and record is not None else told.get("outcome")
+        if record is not None and not told:
+            line = _of_plain(unix_ns, user, address, path, record, outcome)
+            if line is not None:
+                return line
         # A dict that is written down costs a third of an AuditRecord that is taken apart again.
         fields: dict[str, Any] = {
             "id": unique_id(unix_ns),
@@ -100,6 +106,31 @@ class JsonRecords:
     def _told(self, payload: dict[str, Any]) -> dict[str, Any]:
         told = {key: payload[key] for key in TOLD if payload.get(key) is not None}
         return SafeCopy().of_record(mask_strings(self._redaction.mask_mapping(told))) if told else told
+
+
+def _of_plain(
+    unix_ns: int, user: str, address: str, path: str, record: RequestRecord, outcome: str | None
+) -> bytes | None:
+    """Return the line of a request that all is known of and that is told in ASCII, or None: as a dict would be it."""
+    # The hot path: tests/benchmarks/audit.py. To fill a dict, to empty it of what is None and to have orjson write it
+    # takes four times as long.
+    peer, status, request_id, trace_id = record.peer_address, record.status, record.request_id, record.trace_id
+    if peer is None or status is None or request_id is None or record.method_original is not None:
+        return None
+    claimed = claimed_addresses(record.environ)
+    told = "".join((user, address, peer, path, request_id, *claimed))
+    if not told.isascii() or len(told) > MAX_FIELD_CHARACTERS:
+        return None
+    place = quoted(path)
+    claims = f'"claimed_addresses":[{",".join(map(quoted, claimed))}],' if claimed else ""
+    result = f'"outcome":"{outcome}",' if outcome else ""
+    trace = f',"trace_id":"{trace_id}"' if trace_id else ""
+    return (
+        f'{{"id":"{unique_id(unix_ns)}","time":"{utc_text(unix_ns)}+00:00","user.id":{quoted(user)},'
+        f'"client.address":{quoted(address)},"network.peer.address":{quoted(peer)},{claims}'
+        f'"http.request.method":"{record.method}","url.path":{place},"action":"{ACCESSED}","object":{place},{result}'
+        f'"http.response.status_code":{status},"request_id":{quoted(request_id)}{trace}}}'
+    ).encode()
 
 
 def _outcome(record: RequestRecord) -> str | None:

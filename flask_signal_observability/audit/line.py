@@ -73,7 +73,8 @@ def format_access(unix_ns: int, user: str, address: str, path: str) -> bytes:
     text = f"[{at}+00:00] {user}@{address} accessed {path}"
     if text.isascii() and len(text) < MAX_FIELD_CHARACTERS:
         line = text.encode()
-        is_plain = line.translate(_PLAIN) == line and " " not in path and " " not in user and " " not in address
+        # What nothing was changed in is returned itself.
+        is_plain = line.translate(_PLAIN) is line and " " not in path and " " not in user and " " not in address
         if is_plain and "@" not in address:
             return line
     return f"[{at}+00:00] {_access(user, address, path, MAX_FIELD_CHARACTERS)}".encode()

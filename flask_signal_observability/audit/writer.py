@@ -176,7 +176,14 @@ class AuditWriter(FollowedFile):
         before, tears, sealed = seal.state, file.tears, b""
         try:
             sealed = seal.seal(line)
-            file.append(sealed + b"\n")
+            data = sealed + b"\n"
+            if file.torn:
+                file.append(data)
+            else:  # as Descriptor.append, in a call less
+                written = os.write(file.number, data)
+                if written != len(data):
+                    file.append_rest(data, written)
+                file.size_bytes += written
         except BaseException as error:
             seal.state = before
             # What is no OSError may have struck before the write, amid it or behind it.

@@ -60,10 +60,9 @@ class AuditSink(Sink):
 
     def __init__(self, config: Config, guard: Guard, app_repr: str) -> None:
         self.count: Callable[[str], None] | None = None
-        """Counts one audit line by its outcome, ``written``, ``lost`` or ``stderr``; None while no metrics are kept.
-
-        A line that was written and then went away with its deleted file is counted under both.
-        """
+        """Counts one audit line that is not in the file by its outcome, ``lost`` or ``stderr``; None: nobody counts."""
+        self.count_written: Callable[[], None] | None = None
+        """Counts one that is. It is counted as lost as well when it goes away with its deleted file."""
         self._guard = guard
         self._app_repr = app_repr
         self._message = config.exception_message
@@ -123,8 +122,22 @@ class AuditSink(Sink):
 
     def finish(self, record: RequestRecord) -> None:
         """Write the request, where requests are audited and this one was not written before."""
-        if self._audit_requests and not record.audited:
-            self._write(record.ended_unix_ns, record.user, record.client_address, record.path, record, None)
+        # The hot path, flat: tests/benchmarks/audit.py tells what it costs.
+        if record.audited or not self._audit_requests:
+            return
+        line = None
+        try:
+            user, address, path = record.user or ANONYMOUS, record.client_address or UNKNOWN, record.path or UNKNOWN
+            if self._json is None:
+                line = format_access(record.ended_unix_ns, user, address, path)
+            else:
+                line = self._json.access(record.ended_unix_ns, user, address, path, record, None)
+            self._put(line)
+        except BaseException:
+            self._not_written(line)
+            raise
+        if self.count_written is not None:
+            self.count_written()
 
     def answer(self, record: RequestRecord, unix_ns: int) -> None:
         """Write the request before its response goes out, for ``audit_on_error="closed"``; ``finish`` then does not.
@@ -164,20 +177,16 @@ class AuditSink(Sink):
         record: RequestRecord | None,
         payload: dict[str, Any] | None,
     ) -> None:
-        # The hot path: tests/benchmarks/audit.py tells what it costs.
-        line = None
         try:
             user, address, path = user or ANONYMOUS, address or UNKNOWN, path or UNKNOWN
             if self._json is None:
                 line = format_access(unix_ns, user, address, path)
             else:
                 line = self._json.access(unix_ns, user, address, path, record, payload)
-            self._put(line)
         except BaseException:
-            self._not_written(line)
+            self._not_written(None)
             raise
-        if self.count is not None:
-            self.count("written")
+        self._append(line)
 
     def _append(self, line: bytes) -> None:
         try:
@@ -185,8 +194,8 @@ class AuditSink(Sink):
         except BaseException:
             self._not_written(line)
             raise
-        if self.count is not None:
-            self.count("written")
+        if self.count_written is not None:
+            self.count_written()
 
     def _not_written(self, line: bytes | None) -> None:
         """Count a line that is not in the file, and write it to standard error where that is wanted."""
