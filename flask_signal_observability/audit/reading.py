@@ -72,7 +72,8 @@ def after_tear(line: str) -> str | None:
 
     A process that is killed in the middle of a write leaves the beginning of a record, and the next record of another
     process may come right behind it. No whole record holds what another one begins with: the brackets of its time are
-    followed by a space, the quotes of its first key are escaped. The other format is not looked for: a field may hold it.
+    followed by a space, the quotes of its first key are escaped. A field may
+    hold one of the other format, which is not looked for.
     """
     opening = '{"' if line.startswith("{") else "["
     at = line.find(opening, 1)
