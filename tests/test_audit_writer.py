@@ -19,6 +19,7 @@ from flask_signal_observability import parse_audit_line
 from flask_signal_observability.audit.chain import Chain as RealChain
 from flask_signal_observability.audit.finding import Kind
 from flask_signal_observability.audit.finding import Verdict
+from flask_signal_observability.audit.key import AuditKey
 from flask_signal_observability.audit.line import format_line
 from flask_signal_observability.audit.line import parse_line
 from flask_signal_observability.audit.reading import after_tear
@@ -377,6 +378,49 @@ def test_a_forked_process_begins_with_an_opening_of_its_own(make, path):
     assert os.waitpid(child, 0)[1] == 0
     writer.write(b"c")
     assert lines_of(path) == [f"open {os.getpid()}", "a#0", f"open {child}", "b#0", "c#1"]
+
+
+FORKED = """
+import ctypes, os, sys
+from flask_signal_observability.audit.chain import Chain
+from flask_signal_observability.audit.key import AuditKey
+from flask_signal_observability.audit.line import format_access, format_line
+from flask_signal_observability.audit.writer import AuditWriter
+
+seal = Chain(AuditKey(sys.argv[2].encode())) if len(sys.argv) > 2 else None
+writer = AuditWriter(sys.argv[1], gap_line=format_line, shortened=None, seal=seal)
+
+def write(who):
+    writer.write(format_access(0, who, "-", "/x"))
+
+write("parent")
+writer.missed(5)
+children = []
+for number in range(2):
+    child = ctypes.PyDLL(None).fork()  # Python is told of nothing, and the child goes on with the GIL
+    if child == 0:
+        for record in range(3 * number):
+            write("child")
+        writer.close()
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+write("parent")
+writer.close()
+"""
+
+
+@pytest.mark.parametrize("secret", ["a secret of 24 characters", None])
+def test_a_child_of_a_fork_that_python_is_not_told_of_tells_nothing_in_its_parents_place(path, secret):
+    subprocess.run([sys.executable, "-c", FORKED, path, *filter(None, [secret])], check=True, timeout=60)
+    lines = lines_of(path)
+    assert sum(" lost 5 records " in line for line in lines) == 1
+    assert [sum(f" {who}@" in line for line in lines) for who in ("parent", "child")] == [2, 3]
+    if secret is not None:
+        report = verify([path], [AuditKey(secret.encode())])
+        assert (report.verdict, report.findings, report.writers) == (Verdict.INTACT, (), 2)
+        assert sum(" chain closed " in line for line in lines) == 2
 
 
 def test_a_signal_handler_that_audits_amid_a_sealed_record_loses_its_own_and_nothing_hangs(make, path):

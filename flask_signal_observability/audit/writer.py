@@ -72,6 +72,8 @@ class AuditWriter(FollowedFile):
         self._may_be_plain = seal is None and durability is None and rotation is None
         self._is_plain = False
         """Nothing is to be done but to append: known when the file is open."""
+        self._process_id = os.getpid()
+        self._renewals: dict[int, threading.RLock] = {}
         self._lock = threading.RLock()
         self._is_sealing = False
         self._losses = Losses()
@@ -112,11 +114,13 @@ class AuditWriter(FollowedFile):
 
     def missed(self, records: int = 1) -> None:
         """Say that so many records are not in the file: a line before the next one tells."""
+        self._renew_if_forked()
         self._losses.add(records)
         self._is_plain = False
 
     def close(self) -> None:
         """Tell a gap, where that is possible, and let go of the file; a later record opens it again."""
+        self._renew_if_forked()
         if self._file is None and not self._losses.records:
             return
         with suppress(OSError):
@@ -201,6 +205,7 @@ class AuditWriter(FollowedFile):
             raise
 
     def _tell_gap(self, file: Descriptor) -> None:
+        self._renew_if_forked()
         losses = self._losses.take()
         if losses is not None:
             try:
@@ -210,6 +215,10 @@ class AuditWriter(FollowedFile):
                 raise
 
     # What FollowedFile asks.
+
+    def _checked(self, file: Descriptor | None) -> Descriptor:
+        self._renew_if_forked()
+        return super()._checked(file)
 
     def _is_due(self, file: Descriptor) -> bool:
         return self._rotation is not None and self._rotation.rotate_if_due(file)
@@ -255,6 +264,8 @@ class AuditWriter(FollowedFile):
 
     def _alone(self, step: Callable[[bytes], None], line: bytes) -> None:
         """Run ``step`` while nobody else seals: no other thread, and nobody further up this one's stack."""
+        if self._process_id != os.getpid():
+            self._renew_if_forked()
         lock = self._lock
         try:
             # Inside, so that an interrupt right behind it leaves no lock behind; a with statement takes 0.2 µs more.
@@ -277,5 +288,15 @@ class AuditWriter(FollowedFile):
         self._lock = threading.RLock()
         self._is_sealing = False
         self._losses = Losses()
+        self._unchecked_records = 0
         if self._seal is not None:
             self._file = None
+        self._process_id = os.getpid()  # last: whoever sees it may go on
+
+    def _renew_if_forked(self) -> None:
+        """Do it where Python was not told of the fork, as by uWSGI: once, whichever thread comes first."""
+        process_id = os.getpid()
+        if self._process_id != process_id:
+            with self._renewals.setdefault(process_id, threading.RLock()):
+                if self._process_id != process_id:
+                    self.renew()
