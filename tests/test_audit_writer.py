@@ -20,6 +20,7 @@ from flask_signal_observability.audit.chain import Chain as RealChain
 from flask_signal_observability.audit.finding import Kind
 from flask_signal_observability.audit.finding import Verdict
 from flask_signal_observability.audit.key import AuditKey
+from flask_signal_observability.audit.line import format_access
 from flask_signal_observability.audit.line import format_line
 from flask_signal_observability.audit.line import parse_line
 from flask_signal_observability.audit.reading import after_tear
@@ -294,6 +295,32 @@ def test_a_long_record_to_a_pipe_is_cut_to_what_a_pipe_takes_in_one_piece(make, 
     record = parse_audit_line(data.decode())
     assert record.user.startswith("uuu")
     assert record.path.endswith("…")
+
+
+def test_a_pipe_in_the_place_of_a_file_gets_no_record_in_two_pieces(make, path):
+    writer = make(check_interval_seconds=0)
+    for _ in range(2):
+        writer.write(LINE)
+    path.unlink()
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer.write(format_access(0, "é" * 2048, "203.0.113.7", "/" + "中" * 2040))
+    data = os.read(reader, 2**16)
+    os.close(reader)
+    assert len(data) <= 4096
+
+
+def test_the_gap_that_a_deleted_file_leaves_is_told_before_the_next_record(make, path):
+    def tell(records):
+        writer.missed(records)
+
+    writer = make(check_interval_seconds=0, on_lost=tell)
+    for _ in range(3):
+        writer.write(LINE)
+    path.unlink()
+    for _ in range(2):
+        writer.write(LINE)
+    assert [" lost 1 records " in line for line in lines_of(path)] == [True, False, False]
 
 
 class Chain:

@@ -70,8 +70,8 @@ class AuditWriter(FollowedFile):
         self._durability = durability
         self._rotation = rotation
         self._may_be_plain = seal is None and durability is None and rotation is None
-        self._is_plain = False
-        """Nothing is to be done but to append: known when the file is open."""
+        self._plain: Descriptor | None = None
+        """The file where nothing is to be done but to append. Not a flag: another thread may open another file."""
         self._process_id = os.getpid()
         self._renewals: dict[int, threading.RLock] = {}
         self._lock = threading.RLock()
@@ -89,11 +89,9 @@ class AuditWriter(FollowedFile):
             OSError: It could not be written, or not be synced.
         """
         try:
-            if self._is_plain:
+            file = self._plain
+            if file is not None and file is self._file and monotonic() < self._next_check_seconds:
                 # The hot path: as AppendFile.write and Descriptor.append, in two calls less.
-                file = self._file
-                if file is None or monotonic() >= self._next_check_seconds:
-                    file = self._checked(file)
                 line += b"\n"
                 if file.torn:
                     file.append(line)
@@ -116,7 +114,7 @@ class AuditWriter(FollowedFile):
         """Say that so many records are not in the file: a line before the next one tells."""
         self._renew_if_forked()
         self._losses.add(records)
-        self._is_plain = False
+        self._plain = None
 
     def close(self) -> None:
         """Tell a gap, where that is possible, and let go of the file; a later record opens it again."""
@@ -150,9 +148,9 @@ class AuditWriter(FollowedFile):
         else:
             self._put(file, line)
         if self._may_be_plain:
-            self._is_plain = file.is_regular
+            self._plain = file if file.is_regular else None
             if self._losses.records:  # looked at last: another thread may have lost one in between
-                self._is_plain = False
+                self._plain = None
         elif self._durability is not None and file.is_regular:
             self._await(file, self._durability)
 
