@@ -25,6 +25,7 @@ from flask_signal_observability.audit.line import format_line
 from flask_signal_observability.audit.line import parse_line
 from flask_signal_observability.audit.reading import after_tear
 from flask_signal_observability.audit.shortening import shortened
+from flask_signal_observability.audit.tail import WINDOW_BYTES
 from flask_signal_observability.audit.verification import verify
 from flask_signal_observability.audit.writer import AuditWriter
 
@@ -341,7 +342,7 @@ class Chain:
     def written(self, now_seconds):
         self.opening = b""
 
-    def torn(self, sealed):
+    def torn(self, sealed, from_bytes):
         self.told.append(sealed)
 
     def opened(self, path, descriptor):
@@ -527,6 +528,33 @@ def test_what_strikes_behind_the_write_of_a_sealed_record_breaks_no_chain(make, 
     report = verify([path], [KEY])
     assert (report.verdict, report.findings) == (Verdict.INTACT, ())
     assert sum(LINE.decode() in line for line in lines_of(path)) == 3
+
+
+@pytest.mark.parametrize(("length", "verdict"), [(None, Verdict.INTACT), (60, Verdict.TORN)])
+def test_what_is_left_of_a_struck_record_is_found_behind_all_that_others_wrote(
+    make, path, monkeypatch, length, verdict
+):
+    """The whole record is there, or its beginning, which another process' record then runs into."""
+    struck, busy = make(seal=RealChain(KEY)), make(seal=RealChain(KEY))
+    for writer in (struck, busy) * 2:
+        writer.write(LINE)
+    real = os.write
+
+    def write(number, data):
+        monkeypatch.setattr(os, "write", real)
+        real(number, data[:length])
+        raise Struck
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(Struck):
+        struck.write(LINE)
+    for _ in range(2 * WINDOW_BYTES // len(LINE)):
+        busy.write(LINE)
+    struck.write(LINE)
+    for writer in (struck, busy):
+        writer.close()
+    report = verify([path], [KEY])
+    assert (report.verdict, {finding.kind.verdict for finding in report.findings} - {verdict}) == (verdict, set())
 
 
 def test_a_file_that_is_renamed_before_its_first_record_is_in_the_order_of_its_series(make, path):

@@ -190,7 +190,7 @@ class AuditWriter(FollowedFile):
             seal.state = before
             # What is no OSError may have struck before the write, amid it or behind it.
             if file.tears != tears or not isinstance(error, OSError):
-                seal.torn(sealed)
+                seal.torn(sealed, file.size_bytes - len(sealed) - 2)  # which may have been added, with two newlines
             raise
         if now_seconds >= seal.due_seconds:
             seal.written(now_seconds)
