@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
-COLUMNS = [*(field.name for field in dataclasses.fields(AuditRecord)), "text"]
-"""Of a CSV file; ``text`` is the line of a watched signal."""
+COLUMNS = [*(field.name for field in dataclasses.fields(AuditRecord)), "text", "lost", "since", "until"]
+"""Of a CSV file; ``text`` is the line of a watched signal, the last three tell of a gap."""
 
 TAIL_EXAMPLES = """\b
 Examples:
