@@ -557,6 +557,26 @@ def test_what_is_left_of_a_struck_record_is_found_behind_all_that_others_wrote(
     assert (report.verdict, {finding.kind.verdict for finding in report.findings} - {verdict}) == (verdict, set())
 
 
+def test_a_struck_record_that_is_whole_in_a_file_that_is_renamed_behind_it_breaks_no_chain(make, path, monkeypatch):
+    writer = make(seal=RealChain(KEY))
+    writer.write(LINE)
+    real = os.write
+
+    def write(number, data):
+        monkeypatch.setattr(os, "write", real)
+        real(number, data)
+        raise Struck
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(Struck):
+        writer.write(LINE)
+    old = path.rename(path.with_suffix(".1"))
+    writer.write(LINE)
+    writer.close()
+    report = verify([old, path], [KEY])
+    assert (report.verdict, report.findings) == (Verdict.INTACT, ())
+
+
 def test_a_file_that_is_renamed_before_its_first_record_is_in_the_order_of_its_series(make, path):
     """Its writer goes on in another one, which has a record by then."""
     early, late = RealChain(KEY), make(seal=RealChain(KEY))

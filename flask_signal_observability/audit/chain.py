@@ -125,6 +125,8 @@ class Chain:
         self._opening = self._noting = True
         with suppress(OSError):
             self._left_between = self._left_between[0], os.fstat(self._descriptor).st_size
+        # At once: the next line may go to another file.
+        self._left_behind = b"\n".join(self._left_beside(self._lines_around()))
 
     def written(self, now_seconds: float) -> None:
         """Tell the heads file, and take note of notes that are in the file."""
@@ -195,16 +197,27 @@ class Chain:
     def _torn_lines(self, tail: Tail) -> list[str]:
         """Name what was left behind by this writer, and by one that is gone; go on behind what was written whole."""
         torn = {tail.fragment} - {b""}
-        lines = tail.lines
-        if self._left_behind and self._path:
-            lines = lines_between(self._path, self._descriptor, *self._left_between) + lines
+        lines = [*self._lines_around(), *tail.lines]
+        for part in self._left_beside([*lines, tail.fragment]):
+            torn |= left_of(part, lines)
+        return [torn_name(fragment) for fragment in sorted(torn)]
+
+    def _lines_around(self) -> list[bytes]:
+        """The lines where something was left behind."""
+        if not self._left_behind or self._path is None:
+            return []
+        return lines_between(self._path, self._descriptor, *self._left_between)
+
+    def _left_beside(self, lines: list[bytes]) -> list[bytes]:
+        """Go on behind what was written whole, and return what else was left behind."""
+        left = []
         for part in filter(None, self._left_behind.split(b"\n")):
             mark = split(part)[1]
-            if mark is not None and part in (*lines, tail.fragment):
+            if mark is not None and part in lines:
                 self.state = mark.sequence, mark.mac
             else:
-                torn |= left_of(part, lines)
-        return [torn_name(fragment) for fragment in sorted(torn)]
+                left.append(part)
+        return left
 
     def _noted(self) -> None:
         """The notes that were due are in the file."""
