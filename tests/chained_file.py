@@ -69,7 +69,7 @@ class ChainedFile:
         self._append((sealed + b"\n")[:cut_at])
         if cut_at is not None:
             self.chain.state = before
-            self.chain.torn(sealed)
+            self.chain.torn(sealed, self.path.stat().st_size - len(sealed))
             self.torn = True
         elif time.monotonic() >= self.chain.due_seconds:
             self.chain.written(time.monotonic())

@@ -19,10 +19,13 @@ from flask_signal_observability import parse_audit_line
 from flask_signal_observability.audit.chain import Chain as RealChain
 from flask_signal_observability.audit.finding import Kind
 from flask_signal_observability.audit.finding import Verdict
+from flask_signal_observability.audit.key import AuditKey
+from flask_signal_observability.audit.line import format_access
 from flask_signal_observability.audit.line import format_line
 from flask_signal_observability.audit.line import parse_line
 from flask_signal_observability.audit.reading import after_tear
 from flask_signal_observability.audit.shortening import shortened
+from flask_signal_observability.audit.tail import WINDOW_BYTES
 from flask_signal_observability.audit.verification import verify
 from flask_signal_observability.audit.writer import AuditWriter
 
@@ -295,6 +298,32 @@ def test_a_long_record_to_a_pipe_is_cut_to_what_a_pipe_takes_in_one_piece(make, 
     assert record.path.endswith("…")
 
 
+def test_a_pipe_in_the_place_of_a_file_gets_no_record_in_two_pieces(make, path):
+    writer = make(check_interval_seconds=0)
+    for _ in range(2):
+        writer.write(LINE)
+    path.unlink()
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer.write(format_access(0, "é" * 2048, "203.0.113.7", "/" + "中" * 2040))
+    data = os.read(reader, 2**16)
+    os.close(reader)
+    assert len(data) <= 4096
+
+
+def test_the_gap_that_a_deleted_file_leaves_is_told_before_the_next_record(make, path):
+    def tell(records):
+        writer.missed(records)
+
+    writer = make(check_interval_seconds=0, on_lost=tell)
+    for _ in range(3):
+        writer.write(LINE)
+    path.unlink()
+    for _ in range(2):
+        writer.write(LINE)
+    assert [" lost 1 records " in line for line in lines_of(path)] == [True, False, False]
+
+
 class Chain:
     """A seal that numbers the records and notes what it was told."""
 
@@ -313,7 +342,7 @@ class Chain:
     def written(self, now_seconds):
         self.opening = b""
 
-    def torn(self, sealed):
+    def torn(self, sealed, from_bytes):
         self.told.append(sealed)
 
     def opened(self, path, descriptor):
@@ -377,6 +406,49 @@ def test_a_forked_process_begins_with_an_opening_of_its_own(make, path):
     assert os.waitpid(child, 0)[1] == 0
     writer.write(b"c")
     assert lines_of(path) == [f"open {os.getpid()}", "a#0", f"open {child}", "b#0", "c#1"]
+
+
+FORKED = """
+import ctypes, os, sys
+from flask_signal_observability.audit.chain import Chain
+from flask_signal_observability.audit.key import AuditKey
+from flask_signal_observability.audit.line import format_access, format_line
+from flask_signal_observability.audit.writer import AuditWriter
+
+seal = Chain(AuditKey(sys.argv[2].encode())) if len(sys.argv) > 2 else None
+writer = AuditWriter(sys.argv[1], gap_line=format_line, shortened=None, seal=seal)
+
+def write(who):
+    writer.write(format_access(0, who, "-", "/x"))
+
+write("parent")
+writer.missed(5)
+children = []
+for number in range(2):
+    child = ctypes.PyDLL(None).fork()  # Python is told of nothing, and the child goes on with the GIL
+    if child == 0:
+        for record in range(3 * number):
+            write("child")
+        writer.close()
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+write("parent")
+writer.close()
+"""
+
+
+@pytest.mark.parametrize("secret", ["a secret of 24 characters", None])
+def test_a_child_of_a_fork_that_python_is_not_told_of_tells_nothing_in_its_parents_place(path, secret):
+    subprocess.run([sys.executable, "-c", FORKED, path, *filter(None, [secret])], check=True, timeout=60)
+    lines = lines_of(path)
+    assert sum(" lost 5 records " in line for line in lines) == 1
+    assert [sum(f" {who}@" in line for line in lines) for who in ("parent", "child")] == [2, 3]
+    if secret is not None:
+        report = verify([path], [AuditKey(secret.encode())])
+        assert (report.verdict, report.findings, report.writers) == (Verdict.INTACT, (), 2)
+        assert sum(" chain closed " in line for line in lines) == 2
 
 
 def test_a_signal_handler_that_audits_amid_a_sealed_record_loses_its_own_and_nothing_hangs(make, path):
@@ -456,6 +528,53 @@ def test_what_strikes_behind_the_write_of_a_sealed_record_breaks_no_chain(make, 
     report = verify([path], [KEY])
     assert (report.verdict, report.findings) == (Verdict.INTACT, ())
     assert sum(LINE.decode() in line for line in lines_of(path)) == 3
+
+
+@pytest.mark.parametrize(("length", "verdict"), [(None, Verdict.INTACT), (60, Verdict.TORN)])
+def test_what_is_left_of_a_struck_record_is_found_behind_all_that_others_wrote(
+    make, path, monkeypatch, length, verdict
+):
+    """The whole record is there, or its beginning, which another process' record then runs into."""
+    struck, busy = make(seal=RealChain(KEY)), make(seal=RealChain(KEY))
+    for writer in (struck, busy) * 2:
+        writer.write(LINE)
+    real = os.write
+
+    def write(number, data):
+        monkeypatch.setattr(os, "write", real)
+        real(number, data[:length])
+        raise Struck
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(Struck):
+        struck.write(LINE)
+    for _ in range(2 * WINDOW_BYTES // len(LINE)):
+        busy.write(LINE)
+    struck.write(LINE)
+    for writer in (struck, busy):
+        writer.close()
+    report = verify([path], [KEY])
+    assert (report.verdict, {finding.kind.verdict for finding in report.findings} - {verdict}) == (verdict, set())
+
+
+def test_a_struck_record_that_is_whole_in_a_file_that_is_renamed_behind_it_breaks_no_chain(make, path, monkeypatch):
+    writer = make(seal=RealChain(KEY))
+    writer.write(LINE)
+    real = os.write
+
+    def write(number, data):
+        monkeypatch.setattr(os, "write", real)
+        real(number, data)
+        raise Struck
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(Struck):
+        writer.write(LINE)
+    old = path.rename(path.with_suffix(".1"))
+    writer.write(LINE)
+    writer.close()
+    report = verify([old, path], [KEY])
+    assert (report.verdict, report.findings) == (Verdict.INTACT, ())
 
 
 def test_a_file_that_is_renamed_before_its_first_record_is_in_the_order_of_its_series(make, path):

@@ -253,6 +253,14 @@ def test_export_gives_csv_that_no_spreadsheet_runs(plain: Path, tmp_path: Path) 
     assert rows[3]["path"] == "/a b\nc"
 
 
+def test_export_tells_in_csv_what_a_gap_tells(tmp_path: Path) -> None:
+    since, until = "2026-11-22T10:08:12.654321+00:00", "2026-11-22T10:08:59.123456+00:00"
+    file = tmp_path / "audit.log"
+    file.write_text(f"[2026-11-22T10:09:00.123456+00:00] lost 17 records from {since} to {until}\n")
+    (row,) = csv.DictReader(io.StringIO(run("export", file, "--csv").output))
+    assert (row["lost"], row["since"], row["until"]) == ("17", since, until)
+
+
 def test_export_leaves_out_the_chains_own_lines(path: Path) -> None:
     assert len(run("export", path, "--jsonl").stdout.splitlines()) == 5
 

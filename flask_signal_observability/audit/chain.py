@@ -12,6 +12,7 @@ import secrets
 import stat
 import time
 from binascii import b2a_base64
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from .mark import JSON_END
 from .mark import Note
 from .mark import split
 from .tail import left_of
+from .tail import lines_between
 from .tail import read_tail
 from .tail import torn_name
 from .tail import WINDOW_BYTES
@@ -71,6 +73,8 @@ class Chain:
         self.due_seconds = 0.0
         self._left_behind = b""
         """What may be in the file in part, or whole, each on a line."""
+        self._left_between = (0, 0)
+        """From where to where in the file, in bytes; others may have written there, too."""
         self._as_json = False
         self._path: Path | None = None
         self._descriptor = -1
@@ -109,14 +113,20 @@ class Chain:
         self.state = sequence, head  # as a whole: an interrupt leaves it as it was or as it is to be
         return signed + head + JSON_END if is_json else signed + head
 
-    def torn(self, sealed: bytes) -> None:
+    def torn(self, sealed: bytes, from_bytes: int) -> None:
         """Only a part of it is in the file, or nobody knows: the next line goes on behind what is there, on its own.
 
         It brings an opening note, which tells what was left behind, so that nobody takes it for something that was put
         there.
         """
+        if not self._left_behind:
+            self._left_between = (max(from_bytes, 0), 0)
         self._left_behind = b"\n".join((self._left_behind, sealed))[-WINDOW_BYTES:]
         self._opening = self._noting = True
+        with suppress(OSError):
+            self._left_between = self._left_between[0], os.fstat(self._descriptor).st_size
+        # At once: the next line may go to another file.
+        self._left_behind = b"\n".join(self._left_beside(self._lines_around()))
 
     def written(self, now_seconds: float) -> None:
         """Tell the heads file, and take note of notes that are in the file."""
@@ -187,13 +197,27 @@ class Chain:
     def _torn_lines(self, tail: Tail) -> list[str]:
         """Name what was left behind by this writer, and by one that is gone; go on behind what was written whole."""
         torn = {tail.fragment} - {b""}
+        lines = [*self._lines_around(), *tail.lines]
+        for part in self._left_beside([*lines, tail.fragment]):
+            torn |= left_of(part, lines)
+        return [torn_name(fragment) for fragment in sorted(torn)]
+
+    def _lines_around(self) -> list[bytes]:
+        """The lines where something was left behind."""
+        if not self._left_behind or self._path is None:
+            return []
+        return lines_between(self._path, self._descriptor, *self._left_between)
+
+    def _left_beside(self, lines: list[bytes]) -> list[bytes]:
+        """Go on behind what was written whole, and return what else was left behind."""
+        left = []
         for part in filter(None, self._left_behind.split(b"\n")):
             mark = split(part)[1]
-            if mark is not None and part in (*tail.lines, tail.fragment):
+            if mark is not None and part in lines:
                 self.state = mark.sequence, mark.mac
             else:
-                torn |= left_of(part, tail.lines)
-        return [torn_name(fragment) for fragment in sorted(torn)]
+                left.append(part)
+        return left
 
     def _noted(self) -> None:
         """The notes that were due are in the file."""

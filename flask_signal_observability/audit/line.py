@@ -23,6 +23,7 @@ from .escaping import cut_and_escaped
 from .escaping import HIDDEN
 from .escaping import SURROGATE
 from .escaping import unbackslashed
+from .event_text import kept_apart
 from .record import AuditGap
 from .record import AuditLineError
 from .record import AuditRecord
@@ -80,8 +81,11 @@ def format_access(unix_ns: int, user: str, address: str, path: str) -> bytes:
 
 
 def format_event(unix_ns: int, text: str) -> bytes:
-    """Return the audit line of a watched signal, without its newline; the fields in ``text`` are escaped already."""
-    return f"[{utc_text(unix_ns)}+00:00] {text}".encode()
+    """Return the audit line of a watched signal, without its newline; the fields in ``text`` are escaped already.
+
+    Whatever they hold, it is no other line that is written here: ``event_text`` says how.
+    """
+    return f"[{utc_text(unix_ns)}+00:00] {kept_apart(text)}".encode()
 
 
 def is_plain_text(text: str) -> bool:

@@ -25,7 +25,8 @@ _TEXT = re.compile(rf"(.*) #{_MARK}".encode(), re.DOTALL)
 _JSON = re.compile(rf'(.*),"chain":"{_MARK}"\}}'.encode(), re.DOTALL)
 _TORN = re.compile(rb'.*(?: #|,"chain":")([\w-]{8})\.(0|[1-9]\d{0,18})\.([\w+/]{8,40})', re.DOTALL)
 """With fewer than 48 bits of its digest nothing is proved."""
-_NOTE = re.compile(rb"\[([^] ]*)\] chain (\w+)((?: \w+=[^ ]*)*)")
+_NOTE = re.compile(rb"\[([^] ]*)\] chain (opened|checkpoint|closed)((?: \w+=[^ ]*)*)")
+_KINDS = ("opened", "checkpoint", "closed")
 
 JSON_NOTE = b'{"chain_note":"'
 JSON_END = b'"}'
@@ -108,6 +109,8 @@ class Note:
         try:
             fields = json.loads(record)
         except (ValueError, RecursionError):
+            return None
+        if fields["chain_note"] not in _KINDS:
             return None
         kind, time = fields.pop("chain_note"), fields.pop("time", "")
         return cls(str(kind), str(time), {name: str(value) for name, value in fields.items()})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import json_line
 from . import line as text_line
+from .event_text import as_it_was
 from .mark import without_mark
 from .record import AuditEvent
 from .record import AuditLineError
@@ -61,7 +62,7 @@ def event_of(line: str) -> AuditEvent | None:
     if match is None or after_tear(line) is not None:
         return None
     try:
-        return AuditEvent(text_line.read_time(match[1]), match[2])
+        return AuditEvent(text_line.read_time(match[1]), as_it_was(match[2]))
     except AuditLineError:
         return None
 
@@ -71,15 +72,16 @@ def after_tear(line: str) -> str | None:
 
     A process that is killed in the middle of a write leaves the beginning of a record, and the next record of another
     process may come right behind it. No whole record holds what another one begins with: the brackets of its time are
-    followed by a space, the quotes of its first key are escaped.
+    followed by a space, the quotes of its first key are escaped. A field may
+    hold one of the other format, which is not looked for.
     """
-    for opening in ("[", '{"'):
-        at = line.find(opening, 1)
-        while at > 0:
-            try:
-                parse_audit_line(line[at:])
-            except AuditLineError:
-                at = line.find(opening, at + 1)
-            else:
-                return line[at:]
+    opening = '{"' if line.startswith("{") else "["
+    at = line.find(opening, 1)
+    while at > 0:
+        try:
+            parse_audit_line(line[at:])
+        except AuditLineError:
+            at = line.find(opening, at + 1)
+        else:
+            return line[at:]
     return None

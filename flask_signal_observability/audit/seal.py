@@ -27,8 +27,11 @@ class Seal(Protocol):
         """Return what is written for ``line``, which from now on counts as written."""
         ...
 
-    def torn(self, sealed: bytes) -> None:
-        """Only a part of ``sealed`` is in the file, or nobody knows how much; ``state`` was put back."""
+    def torn(self, sealed: bytes, from_bytes: int) -> None:
+        """Only a part of ``sealed`` is in the file, or nobody knows how much; ``state`` was put back.
+
+        ``from_bytes`` is where in the file it begins at the earliest.
+        """
 
     def written(self, now_seconds: float) -> None:
         """What ``seal`` returned is in the file; need not be called before ``due_seconds``."""

@@ -33,9 +33,8 @@ class Testimony:
     def hear(self, note: Note, place: Place) -> bool:
         """Take a note in; False: it opens an empty file, and not this one."""
         is_here = note.kind != "opened" or self._opens_here(note, place)
-        for torn in note.fields.get("torn", "").split(","):
-            if torn:
-                self.attested[torn] = place
+        if note.kind == "opened":
+            self.attested.update(dict.fromkeys(filter(None, note.fields.get("torn", "").split(",")), place))
         for head in note.fields.get("heads", "").split(","):
             self._require(head, place)
         return is_here

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
-COLUMNS = [*AuditRecord._fields, "text"]
-"""Of a CSV file; ``text`` is the line of a watched signal."""
+COLUMNS = [*AuditRecord._fields, "text", "lost", "since", "until"]
+"""Of a CSV file; ``text`` is the line of a watched signal, the last three tell of a gap."""
 
 TAIL_EXAMPLES = """\b
 Examples:
