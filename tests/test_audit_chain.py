@@ -193,7 +193,7 @@ def test_a_writer_that_is_killed_before_its_first_write_is_not_missed(path: Path
     first.write()
     second.chain.seal(record(0))
     first.close()
-    second.abandon()
+    second.kill()
     assert verify([path], [KEY]).findings == ()
 
 
