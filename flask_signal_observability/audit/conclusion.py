@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from .writer_chain import Suspect
     from .writer_chain import WriterChain
 
-__all__ = ["conclude"]
+__all__ = ["REMEDY", "conclude"]
 
 TORN = "the beginning of a record that a crash or a full disk cut off, as a later note says"
+
+REMEDY = "audit_chain=True seals what is written from then on; begin a new file with it"
 
 FOREIGN = "the line is of a chain that does not open in this file"
 
@@ -274,7 +276,8 @@ class _Conclusion:
     def _unsealed(self) -> None:
         unsealed = self._evidence.unsealed
         if unsealed:
-            told = f"{len(unsealed)} line{'s' * (len(unsealed) != 1)} without a seal before the first chain"
+            told = f"{len(unsealed)} line{'s' * (len(unsealed) != 1)} without a seal"
+            told += " before the first chain" if self._evidence.chains else f", and there is no chain: {REMEDY}"
             self._evidence.find(Kind.UNSEALED, unsealed[0], "", told)
 
 

@@ -14,6 +14,7 @@ from datetime import timezone
 from typing import TYPE_CHECKING
 
 from .conclusion import conclude
+from .conclusion import REMEDY
 from .evidence import Evidence
 from .finding import Finding
 from .finding import Kind
@@ -23,8 +24,8 @@ from .heads import newest
 from .heads import read_heads
 from .key import AuditKey
 from .mark import JSON_NOTE
+from .trail import audit_files
 from .trail import AuditFileError
-from .trail import in_order
 from .trail import lines_of
 from .trail import opened
 
@@ -96,9 +97,7 @@ class _Verification:
         self._lines = 0
 
     def run(self, paths: Sequence[Path], heads_files: Sequence[Path]) -> Report:
-        files = in_order(path for path in paths if not _is_heads(path))
-        if not files:
-            raise AuditFileError("there is no audit file among these")
+        files = audit_files(paths)
         # Before the audit files: a writer's line is in its file before its head tells of it.
         heads_files = list(dict.fromkeys([*heads_files, *_beside(files)]))
         heads = self._heads(heads_files)
@@ -109,7 +108,7 @@ class _Verification:
         alive = self._alive(heads, heads_files)
         conclude(self._evidence, heads, order=order, all_here=all_here, alive=alive, copies_of=_copies(files))
         if not self._evidence.chains and not self._evidence.findings:
-            self._evidence.find(Kind.UNSEALED, (str(files[0]), 0), "", "there is no chain in it")
+            self._evidence.find(Kind.UNSEALED, (str(files[0]), 0), "", f"there is no chain in it: {REMEDY}")
         found = sorted(
             self._evidence.findings, key=lambda each: (order.get(each.file, len(order)), each.line, each.writer)
         )
