@@ -21,6 +21,7 @@ from flask_signal_observability.audit.line import format_access
 from flask_signal_observability.audit.mark import Note
 from flask_signal_observability.audit.mark import split
 from flask_signal_observability.audit.verification import verify
+from flask_signal_observability.prerequisites import given_in_vain
 
 from .chained_file import ChainedFile
 from .chained_file import KEY
@@ -251,6 +252,20 @@ def test_a_key_is_read_from_the_environment() -> None:
     assert Config.resolve("shop", {}, {}, environ).audit_key == SECRET
     environ = {"OBSERVABILITY_AUDIT_CHAIN": "on", "OBSERVABILITY_AUDIT_KEY_FILE": "/run/secrets/key"}
     assert Config.resolve("shop", {}, {}, environ).audit_key_file == "/run/secrets/key"
+
+
+@pytest.mark.parametrize("key", ["OBSERVABILITY_AUDIT_KEY", "OBSERVABILITY_AUDIT_KEY_FILE"])
+def test_a_key_of_the_environment_without_a_chain_is_told_as_given_in_vain(key: str) -> None:
+    (vain,) = given_in_vain(Config.resolve("shop", {}, {}, {key: SECRET}))
+    assert (vain.name, vain.cause) == (key.removeprefix("OBSERVABILITY_").lower(), "audit_chain is off")
+
+
+@pytest.mark.parametrize(
+    ("app_config", "keywords"), [({"OBSERVABILITY_AUDIT_KEY": SECRET}, {}), ({}, {"audit_key": SECRET})]
+)
+def test_a_key_of_the_app_without_a_chain_is_refused(app_config: dict[str, str], keywords: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="audit_key is given and audit_chain is off"):
+        Config.resolve("shop", app_config, keywords, {})
 
 
 def test_a_key_file_is_read_without_the_white_space_around_it(tmp_path: Path) -> None:
