@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,6 +158,22 @@ def test_a_heads_file_that_cannot_be_written_loses_no_record_and_is_told(path: P
     chain.written(0)
     os.close(descriptor)
     assert {type(error) for error in told} == {IsADirectoryError}
+
+
+def test_a_directory_that_is_gone_is_not_told_of_at_the_end(tmp_path: Path) -> None:
+    place = tmp_path / "gone"
+    place.mkdir()
+    told: list[OSError] = []
+    chain = Chain(KEY, on_failed=told.append)
+    descriptor = os.open(place / "audit.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    chain.opened(place / "audit.log", descriptor)
+    chain.seal(record(1))
+    chain.written(0)
+    shutil.rmtree(place)
+    chain.seal(record(2))
+    assert chain.settle() is False
+    os.close(descriptor)
+    assert told == []
 
 
 def test_a_full_heads_file_is_put_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

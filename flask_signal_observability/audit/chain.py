@@ -251,6 +251,8 @@ class Chain:
         at = Note.at(time.time_ns(), "", {}).time
         try:
             self._heads.put(Head(self._writer, *self.state, self._opened, at, self._inode, self._key.id, settled))
+        except FileNotFoundError:  # the directory is gone, and the audit file with it: that is told with the records
+            return False
         except OSError as error:
             if self._on_failed is not None:
                 self._on_failed(error)
