@@ -310,8 +310,10 @@ class Config:
         if values.get("service_name") is None:
             given["service_name"] = service_name(environ, app_name)
             values["service_name"] = given["service_name"].read(SERVICE)
-        config = cls(**values)
+        config = cls.__new__(cls)
+        # First: a key of the environment, which verify reads too, is not refused.
         object.__setattr__(config, "sources", {name: each.source for name, each in given.items()})
+        cls.__init__(config, **values)
         return config
 
     @staticmethod

@@ -18,6 +18,8 @@ logger = logging.getLogger("flask_signal_observability")
 LOG_INTERVAL_SECONDS = 60.0
 """A place that keeps failing says so once in this time."""
 
+WENT_ON = "the request went on without it"
+
 
 class Guard:
     """Runs what belongs to one sink and keeps its errors from everybody else. Safe to use from several threads.
@@ -29,6 +31,8 @@ class Guard:
     def __init__(self) -> None:
         self.count: Callable[[str, str], None] | None = None
         """Counts one failure, by sink and stage; None while no metrics are kept."""
+        self.consequences: dict[tuple[str, str], str] = {}
+        """What a failure comes to, by sink and stage, where it is not that the request goes on."""
         self._last_told: dict[tuple[str, str], float] = {}
 
     def each(self, stage: str, calls: Sequence[tuple[str, Callable[..., object]]], *arguments: Any) -> None:
@@ -103,10 +107,11 @@ class Guard:
             if last is None or now - last >= LOG_INTERVAL_SECONDS:
                 self._last_told[sink, stage] = now
                 logger.warning(
-                    "%s failed at %s; the request went on without it (further failures here are counted in "
-                    "observability_errors_total and logged once a minute)",
+                    "%s failed at %s; %s (further failures here are counted in observability_errors_total and logged "
+                    "once a minute)",
                     sink,
                     stage,
+                    self.consequences.get((sink, stage), WENT_ON),
                     exc_info=error,
                 )
         except Exception:  # noqa: BLE001, S110 - counting and logging may be what is broken

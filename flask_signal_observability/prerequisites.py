@@ -17,10 +17,11 @@ __all__ = ["Vain", "check_audit_key", "given_in_vain", "warn_of_vain"]
 
 logger = logging.getLogger("flask_signal_observability")
 
+AUDIT_KEYS = ("audit_key", "audit_key_file")
 OF_AUDIT_FILE = (
     *("audit_path", "error_journal_path", "audit_requests", "audit_format", "audit_durability", "audit_on_error"),
     *("audit_interval_seconds", "audit_rotate_bytes", "audit_rotate_seconds", "audit_keep", "audit_chain"),
-    *("audit_key", "audit_key_file"),
+    *AUDIT_KEYS,
 )
 OF_METRICS = (
     *("metrics_path", "metrics_access", "metrics_port", "metrics_shared", "metrics_push", "metric_names"),
@@ -62,6 +63,7 @@ PREREQUISITES: tuple[tuple[tuple[str, ...], Callable[[Config], object], str, str
         'set log_format="json" or "auto"',
     ),
     (OF_AUDIT_FILE, lambda config: config.audit, "audit is off", "set audit=True"),
+    (AUDIT_KEYS, lambda config: config.audit_chain, "audit_chain is off", "set audit_chain=True"),
     (
         ("audit_interval_seconds",),
         lambda config: config.audit_durability == "interval",
@@ -122,13 +124,17 @@ def warn_of_vain(config: Config) -> None:
 def check_audit_key(config: Config) -> None:
     """Refuse what would be a false comfort: a key that seals nothing.
 
+    One from the environment may be there for ``audit verify`` in the same shell: it is told as given in vain.
+
     Raises:
         ConfigurationError: A key is given without a chain, or twice.
     """
-    given = [name for name in ("audit_key", "audit_key_file") if getattr(config, name) is not None]
-    if given and not config.audit_chain:
-        raise ConfigurationError(
-            f"{given[0]} is given and audit_chain is off: set audit_chain=True, or take the key out"
-        )
+    given = [name for name in AUDIT_KEYS if getattr(config, name) is not None]
+    if not config.audit_chain:
+        given = [name for name in given if not config.sources.get(name, "").startswith("environment")]
+        if given:
+            raise ConfigurationError(
+                f"{given[0]} is given and audit_chain is off: set audit_chain=True, or take the key out"
+            )
     if len(given) > 1:
         raise ConfigurationError("audit_key and audit_key_file are both given; give one of them")

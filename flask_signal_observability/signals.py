@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import flask
 from werkzeug.exceptions import ServiceUnavailable
 
+from .audit.payload import warn_of_unused
 from .namespace import ObservedNamespace
 from .origin import request_of
 from .pipeline import EXTENSION
@@ -32,7 +33,8 @@ event_bus = ObservedNamespace()
 access_logged = event_bus.signal(
     "access-event",
     doc="Send it, with any sender, to write ``{user}@{ip} accessed {path}`` to the audit file. Of the payload "
-    "``action``, ``object``, ``outcome`` and ``changes`` are told where audit_format is json. It raises werkzeug's "
+    "``action``, ``object``, ``outcome`` and ``changes`` are told where audit_format is json; outside of a request "
+    "``user``, ``ip`` and ``path`` say who and what. It raises werkzeug's "
     "ServiceUnavailable where audit_on_error is closed and the line cannot be written.",
 )
 
@@ -117,8 +119,12 @@ def _tell_access(pipeline: Pipeline, sender: object, payload: dict[str, Any], us
     record = record_here()
     own = record if record is not None and record.app is pipeline.app else None
     request = request_of(pipeline, record)
-    payload["user"] = user
-    payload["ip"], payload["path"] = (None, None) if request is None else (request.client_address, request.path)
+    if payload and pipeline.config.audit:
+        warn_of_unused(list(payload), audit_format=pipeline.config.audit_format, in_request=request is not None)
+    if request is not None:
+        payload["user"], payload["ip"], payload["path"] = user, request.client_address, request.path
+    elif payload.get("user") is None:
+        payload["user"] = user
     event = EventRecord("access_logged", pipeline.app_name, payload, time.time_ns(), sender)
     pipeline.event(event, own)
     if event.refused and own is not None:

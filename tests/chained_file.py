@@ -52,10 +52,15 @@ class ChainedFile:
         last = self.chain.closing()
         if last is not None:
             self._put(last)
-        self.abandon()
+        os.close(self.descriptor)
 
     def abandon(self) -> None:
-        """End as a killed process does."""
+        """End as a process does that is killed when it was idle for a second."""
+        self.chain.settle()
+        self.kill()
+
+    def kill(self) -> None:
+        """End as a process does that is killed right behind its last record."""
         os.close(self.descriptor)
 
     def rotate(self, name: str) -> None:

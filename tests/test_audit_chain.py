@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from flask_signal_observability.audit.line import format_access
 from flask_signal_observability.audit.mark import Note
 from flask_signal_observability.audit.mark import split
 from flask_signal_observability.audit.verification import verify
+from flask_signal_observability.prerequisites import given_in_vain
 
 from .chained_file import ChainedFile
 from .chained_file import KEY
@@ -158,6 +160,22 @@ def test_a_heads_file_that_cannot_be_written_loses_no_record_and_is_told(path: P
     assert {type(error) for error in told} == {IsADirectoryError}
 
 
+def test_a_directory_that_is_gone_is_not_told_of_at_the_end(tmp_path: Path) -> None:
+    place = tmp_path / "gone"
+    place.mkdir()
+    told: list[OSError] = []
+    chain = Chain(KEY, on_failed=told.append)
+    descriptor = os.open(place / "audit.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    chain.opened(place / "audit.log", descriptor)
+    chain.seal(record(1))
+    chain.written(0)
+    shutil.rmtree(place)
+    chain.seal(record(2))
+    assert chain.settle() is False
+    os.close(descriptor)
+    assert told == []
+
+
 def test_a_full_heads_file_is_put_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flask_signal_observability.audit.heads.MAXIMUM_BYTES", 512)
     for _ in range(3):
@@ -193,7 +211,7 @@ def test_a_writer_that_is_killed_before_its_first_write_is_not_missed(path: Path
     first.write()
     second.chain.seal(record(0))
     first.close()
-    second.abandon()
+    second.kill()
     assert verify([path], [KEY]).findings == ()
 
 
@@ -251,6 +269,20 @@ def test_a_key_is_read_from_the_environment() -> None:
     assert Config.resolve("shop", {}, {}, environ).audit_key == SECRET
     environ = {"OBSERVABILITY_AUDIT_CHAIN": "on", "OBSERVABILITY_AUDIT_KEY_FILE": "/run/secrets/key"}
     assert Config.resolve("shop", {}, {}, environ).audit_key_file == "/run/secrets/key"
+
+
+@pytest.mark.parametrize("key", ["OBSERVABILITY_AUDIT_KEY", "OBSERVABILITY_AUDIT_KEY_FILE"])
+def test_a_key_of_the_environment_without_a_chain_is_told_as_given_in_vain(key: str) -> None:
+    (vain,) = given_in_vain(Config.resolve("shop", {}, {}, {key: SECRET}))
+    assert (vain.name, vain.cause) == (key.removeprefix("OBSERVABILITY_").lower(), "audit_chain is off")
+
+
+@pytest.mark.parametrize(
+    ("app_config", "keywords"), [({"OBSERVABILITY_AUDIT_KEY": SECRET}, {}), ({}, {"audit_key": SECRET})]
+)
+def test_a_key_of_the_app_without_a_chain_is_refused(app_config: dict[str, str], keywords: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="audit_key is given and audit_chain is off"):
+        Config.resolve("shop", app_config, keywords, {})
 
 
 def test_a_key_file_is_read_without_the_white_space_around_it(tmp_path: Path) -> None:

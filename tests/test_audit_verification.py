@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from flask_signal_observability.audit.chain import Chain
 from flask_signal_observability.audit.finding import Kind
 from flask_signal_observability.audit.finding import Verdict
 from flask_signal_observability.audit.key import AuditKey
+from flask_signal_observability.audit.line import format_line
 from flask_signal_observability.audit.mark import split
 from flask_signal_observability.audit.trail import AuditFileError
 from flask_signal_observability.audit.verification import verify
+from flask_signal_observability.audit.writer import AuditWriter
 
 from .chained_file import ChainedFile
 from .chained_file import KEY
@@ -427,6 +430,53 @@ def test_without_a_heads_file_an_open_end_cannot_be_checked(tmp_path: Path) -> N
     (tmp_path / "audit.log.heads").unlink()
     report = sample.verified(sample.lines)
     assert (report.verdict, found(report)) == (Verdict.UNCHECKED, [(Kind.OPEN_END, 24)])
+
+
+def test_what_follows_the_last_head_of_a_killed_writer_has_an_open_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_signal_observability.audit.verification.LATE_SECONDS", 0)
+    writer = ChainedFile(tmp_path / "audit.log")
+    writer.write(4)
+    writer.kill()
+    report = verify([tmp_path / "audit.log"], [KEY])
+    assert (report.verdict, found(report)) == (Verdict.UNCHECKED, [(Kind.OPEN_END, 5)])
+    assert "up to record 1 and not to 4" in report.findings[0].message
+
+
+def test_a_killed_writer_that_is_cut_back_to_its_last_head_has_an_open_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_signal_observability.audit.verification.LATE_SECONDS", 0)
+    path = tmp_path / "audit.log"
+    writer = ChainedFile(path)
+    writer.write(4)
+    writer.kill()
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    assert found(verify([path], [KEY])) == [(Kind.OPEN_END, 2)]
+
+
+def test_a_record_behind_a_settled_head_has_a_head_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    writer = ChainedFile(path)
+    writer.write(4)
+    writer.chain.settle()
+    writer.write()
+    writer.kill()
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
+    assert found(verify([path], [KEY])) == [(Kind.TRUNCATION, 5)]
+
+
+def test_a_writer_that_lives_is_given_the_time_to_tell_how_far_it_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_signal_observability.audit.ends.SETTLE_SECONDS", 0.1)
+    path = tmp_path / "audit.log"
+    writer = AuditWriter(path, gap_line=format_line, shortened=lambda line, _: line, seal=Chain(KEY))
+    for number in range(4):
+        writer.write(record(number))
+    assert verify([path], [KEY]).findings == ()
+    assert b"chain closed" not in path.read_bytes()
 
 
 def test_without_a_heads_file_a_chain_that_was_closed_is_intact(tmp_path: Path) -> None:

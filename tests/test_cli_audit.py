@@ -196,6 +196,52 @@ def test_tail_filters(plain: Path, filters: tuple[object, ...], users: list[str 
     assert [json.loads(line).get("user") for line in result.stdout.splitlines()] == users
 
 
+def test_a_status_asked_of_lines_of_text_is_told_on_standard_error(plain: Path) -> None:
+    result = run("tail", plain, "--no-follow", "--status", "5xx")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"{plain}: lines of text have no status" in result.stderr
+
+
+@pytest.mark.parametrize("status", ["5x", "700", "ok"])
+def test_an_impossible_status_is_wrong_usage(plain: Path, status: str) -> None:
+    result = run("tail", plain, "--status", status)
+    assert result.exit_code == 2
+    assert "give one such as 404, or a class: 5xx" in result.stderr
+
+
+def test_tail_takes_a_pattern_that_brings_companions_and_rotated_files(path: Path) -> None:
+    path.rename(path.with_name("audit.log.1"))
+    writer = ChainedFile(path, AuditKey(SECRET.encode()))
+    writer.write(1)
+    writer.close()
+    path.with_name("audit.log.lock").touch()
+    shown = run("tail", *sorted(path.parent.glob("audit.log*")), "-n", 4, "--no-follow").stdout.splitlines()
+    assert [line.split(" #")[0].split("] ")[1].split(" version")[0] for line in shown] == [
+        "chain closed",
+        "chain opened",
+        "alice@203.0.113.7 accessed /orders/0",
+        "chain closed",
+    ]
+
+
+def test_what_lies_beside_an_audit_file_is_none(path: Path) -> None:
+    path.with_name("audit.log.lock").touch()
+    result = run("verify", *path.parent.glob("audit.log*"), OBSERVABILITY_AUDIT_KEY=SECRET)
+    assert "files: 1," in result.stdout
+    assert "there is no audit file among these" in run("stats", path.with_name("audit.log.heads")).stderr
+
+
+def test_a_file_without_a_chain_is_told_how_to_get_one(plain: Path) -> None:
+    result = run("verify", plain)
+    assert result.exit_code == 2
+    assert "there is no chain: audit_chain=True seals" in result.stdout
+
+
+def test_stats_count_the_notes_of_a_chain(path: Path) -> None:
+    told = json.loads(run("stats", path, "--json").stdout)
+    assert (told["records"], told["chain_notes"], told["other_lines"]) == (5, 2, 0)
+
+
 def test_an_impossible_time_is_wrong_usage(plain: Path) -> None:
     result = run("tail", plain, "--since", "yesterday")
     assert result.exit_code == 2

@@ -265,3 +265,15 @@ def test_wrong_usage_says_what_is_wrong(written: Written, arguments: tuple[str, 
     result = run(*(argument.format(log=written.log) for argument in arguments))
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_a_json_audit_file_is_read_as_audit_records(observe: Callable[..., Observed]) -> None:
+    observed = observe(shop(), audit_format="json", audit_requests=True, audit_chain=True)
+    for path in ("/orders/7", "/nowhere"):
+        observed.client().get(path)
+    opened, found, missing = run(observed.audit_path).stdout.splitlines()
+    assert "chain opened" in opened
+    assert found.startswith(json.loads(observed.audit_lines[1])["time"][11:19])
+    assert "access_logged" in found
+    assert "/orders/7" in found
+    assert run(observed.audit_path, "--status", "4xx").stdout.splitlines() == [missing]

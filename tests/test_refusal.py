@@ -54,6 +54,13 @@ def test_a_request_that_cannot_be_audited_is_a_503_without_what_the_app_said(clo
     assert observed.value("http_server_request_duration_seconds_count", http_response_status_code="503") == 1
 
 
+@pytest.mark.parametrize(("path", "stage"), [("/", "answer"), ("/sent", "event")])
+def test_the_log_says_that_the_request_was_refused(closed, caplog, path, stage):
+    closed(audit_path=FULL).client().get(path)
+    told = next(message for message in caplog.messages if message.startswith(f"audit failed at {stage}"))
+    assert "refused with 503" in told
+
+
 def test_the_body_that_is_not_sent_is_closed(closed):
     observed = closed(audit_path=FULL)
     closes = []

@@ -12,6 +12,7 @@ from flask_signal_observability import access_logged
 from flask_signal_observability import annotate
 from flask_signal_observability import event_bus
 from flask_signal_observability import signals
+from flask_signal_observability.audit import payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ def no_other_apps() -> None:
     gc.collect()
     signals._pipelines.clear()
     signals._warned_of_several = False
+    payload._told.clear()
 
 
 def test_the_seeds_signal_writes_the_seeds_line(observed: Observed) -> None:
@@ -59,6 +61,46 @@ def test_outside_a_request_the_line_says_so(observed: Observed) -> None:
     with observed.app.app_context():
         access_logged.send("cron")
     assert observed.audit_lines[0].endswith("anonymous@- accessed -")
+
+
+def test_a_job_says_who_it_is_and_what_it_does(observed: Observed) -> None:
+    with observed.app.app_context():
+        access_logged.send("job", user="cron", path="/job", ip="10.0.0.1")
+    access_logged.send("job", user="cron")
+    assert [line.split("] ")[1] for line in observed.audit_lines] == [
+        "cron@10.0.0.1 accessed /job",
+        "cron@- accessed -",
+    ]
+
+
+def told_of_keywords(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "access_logged.send(" in record.getMessage()]
+
+
+def test_what_a_line_of_text_has_no_room_for_is_told_once(observed: Observed, caplog: pytest.LogCaptureFixture) -> None:
+    with observed.app.app_context():
+        for _ in range(2):
+            access_logged.send("x", action="deleted", mine=1)
+    (told,) = told_of_keywords(caplog)
+    assert told.startswith("access_logged.send(action=…): not in the audit line: a line of text has no room for it")
+
+
+def test_a_mistyped_keyword_is_told_once(observe: Callable[..., Observed], caplog: pytest.LogCaptureFixture) -> None:
+    observed = observe(audit_format="json")
+    with observed.app.app_context():
+        for _ in range(2):
+            access_logged.send("x", action="deleted", actoin="deleted", quite_another=1)
+    (told,) = told_of_keywords(caplog)
+    assert "actoin" in told
+    assert told.endswith("did you mean action?")
+
+
+def test_a_request_that_is_given_a_user_of_its_own_is_told_that_it_knows_better(
+    observed: Observed, caplog: pytest.LogCaptureFixture
+) -> None:
+    with observed.app.test_request_context("/made"):
+        access_logged.send("x", user="mallory")
+    assert "in a request it is the request's own" in told_of_keywords(caplog)[0]
 
 
 def test_in_a_request_context_without_a_server_the_line_names_its_path(observed: Observed) -> None:

@@ -44,7 +44,7 @@ ALGORITHM = "blake2b-240"
 BRACE = ord("{")
 
 HEAD_SECONDS = 1.0
-"""How often the heads file is written at most: records of the last second can be cut off unseen after a crash."""
+"""How often records make the heads file be written: it is a second late at most, by ``settle`` where none follow."""
 
 CHECKPOINT_SECONDS = 300.0
 """How often a writer tells in its own chain how far the others got."""
@@ -77,7 +77,10 @@ class Chain:
         """From where to where in the file, in bytes; others may have written there, too."""
         self._as_json = False
         self._path: Path | None = None
-        self._descriptor = -1
+        self._descriptor = self._inode = -1
+        self._settled: tuple[int, bytes] | None = None
+        """The state that the heads file tells for good."""
+        self._is_closing = False
         self._heads: HeadsFile | None = None
         self._begin()
 
@@ -88,10 +91,13 @@ class Chain:
         """
         if self._process_id != os.getpid():
             self._begin()
+        status = os.fstat(descriptor)
         if path != self._path or self._heads is None:
             self._close_heads()
-            self._heads = HeadsFile(heads_path(path), self._key) if _is_regular(descriptor) else None
+            self._heads = HeadsFile(heads_path(path), self._key) if stat.S_ISREG(status.st_mode) else None
         self._path, self._descriptor = path, descriptor
+        self._inode = status.st_ino  # of now: a late head may come when the descriptor is closed
+        self._is_closing = False
         self._opened_ns = time.time_ns()
         self._opening = self._noting = True
 
@@ -128,17 +134,29 @@ class Chain:
         # At once: the next line may go to another file.
         self._left_behind = b"\n".join(self._left_beside(self._lines_around()))
 
-    def written(self, now_seconds: float) -> None:
-        """Tell the heads file, and take note of notes that are in the file."""
+    def written(self, now_seconds: float) -> bool:
+        """Tell the heads file, and take note of notes that are in the file; return whether ``settle`` has to follow."""
         if self._noting:
             self._noted()
-        self._put_head(now_seconds)
+        self._put_head(now_seconds, settled=self._is_closing)
+        return self._heads is not None and not self._is_closing
+
+    def settle(self) -> bool:
+        """Have the heads file tell of the last record for good, until the next one; return whether it did not before.
+
+        The next record then puts its own head at once, so that whoever cuts off what came after a head shows: either it
+        is settled, and nothing came, or it is not, and the end is open.
+        """
+        if self._settled == self.state:
+            return False
+        return self._put_head(monotonic(), settled=True)
 
     def closing(self) -> bytes | None:
         """Return the line, not sealed so far and without a newline, that ends this file."""
         if self._opening:
             return None
         self.due_seconds = 0.0
+        self._is_closing = True
         note = Note.at(time.time_ns(), "closed", self._other_heads())
         return note.line(as_json=self._as_json)
 
@@ -230,7 +248,7 @@ class Chain:
         if self._heads is None:
             return {}
         try:
-            inode, data = os.fstat(self._descriptor).st_ino, self._heads.path.read_bytes()
+            data = self._heads.path.read_bytes()
         except OSError:
             return {}
         heads = read_heads(data, {self._key.id: self._key}).heads
@@ -238,7 +256,7 @@ class Chain:
         others = [
             head
             for head in sorted(heads, key=lambda head: head.at)
-            if head.inode == inode
+            if head.inode == self._inode
             and head.opened >= self._file_began
             and head.writer != self._writer
             and head.sequence >= 0
@@ -246,27 +264,27 @@ class Chain:
         told = [f"{head.writer.decode()}.{head.sequence}" for head in others[-MAXIMUM_HEADS:]]
         return {"heads": ",".join(told)} if told else {}
 
-    def _put_head(self, now_seconds: float) -> None:
+    def _put_head(self, now_seconds: float, *, settled: bool = False) -> bool:
+        """Return whether it is there. One that is settled has the next record put another one at once."""
         self.due_seconds = now_seconds + HEAD_SECONDS
         if now_seconds >= self._next_checkpoint_seconds:
             self._noting = True
         if self._heads is None:
-            return
+            return False
+        self._settled = None
+        at = Note.at(time.time_ns(), "", {}).time
         try:
-            inode = os.fstat(self._descriptor).st_ino
-            at = Note.at(time.time_ns(), "", {}).time
-            self._heads.put(Head(self._writer, *self.state, self._opened, at, inode, self._key.id))
+            self._heads.put(Head(self._writer, *self.state, self._opened, at, self._inode, self._key.id, settled))
+        except FileNotFoundError:  # the directory is gone, and the audit file with it: that is told with the records
+            return False
         except OSError as error:
             if self._on_failed is not None:
                 self._on_failed(error)
+            return False
+        if settled:
+            self._settled, self.due_seconds = self.state, 0.0
+        return True
 
     def _close_heads(self) -> None:
         if self._heads is not None:
             self._heads.close()
-
-
-def _is_regular(descriptor: int) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode)
-    except OSError:
-        return False

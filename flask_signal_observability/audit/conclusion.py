@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from .writer_chain import Suspect
     from .writer_chain import WriterChain
 
-__all__ = ["conclude"]
+__all__ = ["REMEDY", "conclude"]
 
 TORN = "the beginning of a record that a crash or a full disk cut off, as a later note says"
+
+REMEDY = "audit_chain=True seals what is written from then on; begin a new file with it"
 
 FOREIGN = "the line is of a chain that does not open in this file"
 
@@ -35,6 +37,7 @@ def conclude(
     *,
     order: dict[str, int],
     all_here: bool,
+    alive: Collection[bytes],
     copies_of: Callable[[Collection[bytes]], Collection[bytes]],
 ) -> None:
     """Turn what is still open into findings.
@@ -44,17 +47,27 @@ def conclude(
         heads: What the heads file says, by writer.
         order: The files by name, and where each stands.
         all_here: The file that is written to, to which the heads belong, is among them.
+        alive: The writers that were seen to go on: a head of theirs may be late.
         copies_of: Which of some lines are in the files more than once.
     """
-    _Conclusion(evidence, heads, order, all_here=all_here).draw(copies_of)
+    _Conclusion(evidence, heads, order, all_here=all_here, alive=alive).draw(copies_of)
 
 
 class _Conclusion:
-    def __init__(self, evidence: Evidence, heads: dict[bytes, Head], order: dict[str, int], *, all_here: bool) -> None:
+    def __init__(
+        self,
+        evidence: Evidence,
+        heads: dict[bytes, Head],
+        order: dict[str, int],
+        *,
+        all_here: bool,
+        alive: Collection[bytes],
+    ) -> None:
         self._evidence = evidence
         self._heads = heads
         self._order = order
         self._all_here = all_here
+        self._alive = alive
 
     def draw(self, copies_of: Callable[[Collection[bytes]], Collection[bytes]]) -> None:
         evidence = self._evidence
@@ -241,16 +254,30 @@ class _Conclusion:
         return Kind.SPLICE, FOREIGN
 
     def _open_end(self, chain: WriterChain) -> None:
+        if chain.closed or chain.key is None or chain.writer in self._alive:
+            return
         head = self._heads.get(chain.writer)
-        attested = head is not None and (head.opened == chain.opened or (self._all_here and not chain.opened))
-        if not chain.closed and not attested and chain.key is not None:
+        if head is None or not (head.opened == chain.opened or (self._all_here and not chain.opened)):
             told = "nothing attests where this chain ends: it was not closed, and has no line in the heads file"
-            self._evidence.find(Kind.OPEN_END, chain.place, chain.name, told)
+        elif head.sequence < chain.sequence:
+            told = (
+                f"the chain was not closed, and the heads file attests it up to record {head.sequence} and not to "
+                f"{chain.sequence}, its last line: whether more followed cannot be told"
+            )
+        elif head.sequence == chain.sequence and not head.settled:
+            told = (
+                "the chain was not closed, and its writer ended within a second of what the heads file attests: "
+                "whether more followed cannot be told"
+            )
+        else:
+            return
+        self._evidence.find(Kind.OPEN_END, chain.place, chain.name, told)
 
     def _unsealed(self) -> None:
         unsealed = self._evidence.unsealed
         if unsealed:
-            told = f"{len(unsealed)} line{'s' * (len(unsealed) != 1)} without a seal before the first chain"
+            told = f"{len(unsealed)} line{'s' * (len(unsealed) != 1)} without a seal"
+            told += " before the first chain" if self._evidence.chains else f", and there is no chain: {REMEDY}"
             self._evidence.find(Kind.UNSEALED, unsealed[0], "", told)
 
 

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 from typing import TYPE_CHECKING
 
+from .mark import Note
+from .mark import split
 from .trail import entry_of
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class Summary:
     """Counts records as they are read."""
 
     def __init__(self) -> None:
-        self.records = self.events = self.gaps = self.lost = self.others = 0
+        self.records = self.events = self.gaps = self.lost = self.notes = self.others = 0
         self.first = self.last = ""
         self.users: Counter[str] = Counter()
         self.paths: Counter[str] = Counter()
@@ -56,7 +58,9 @@ class Summary:
     def add(self, line: bytes, chosen: Filter) -> None:
         """Count a line, where it is wanted or no record."""
         entry = entry_of(line)
-        if entry is None:
+        if entry is None and Note.read(split(line)[0]):
+            self.notes += 1
+        elif entry is None:
             self.others += 1
         elif "lost" in entry:
             self.gaps += 1
@@ -87,6 +91,7 @@ class Summary:
             "last": self.last or None,
             "gaps": self.gaps,
             "lost": self.lost,
+            "chain_notes": self.notes,
             "other_lines": self.others,
             "distinct_users": len(self.users),
             "users": dict(self.users.most_common(top)),

@@ -30,8 +30,8 @@ MAXIMUM_BYTES = 4096 * SLOT_BYTES
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
 _SLOT = re.compile(
-    rb"(([\w-]{8})\.(-1|\d{1,19})\.([\w+/]{40}|) opened=([^ ]+) at=([^ ]+) inode=(\d+) key=([0-9a-f]{8}|-))"
-    rb" #([\w+/]{40}) *"
+    rb"(([\w-]{8})\.(-1|\d{1,19})\.([\w+/]{40}|) opened=([^ ]+) at=([^ ]+) inode=(\d+) key=([0-9a-f]{8}|-)"
+    rb"( settled)?) #([\w+/]{40}) *"
 )
 
 
@@ -49,12 +49,15 @@ class Head:
     inode: int
     """Of that file."""
     key_id: str
+    settled: bool = False
+    """The next record, whenever it comes, is followed by another head at once: as long as this one is here, nothing
+    came after it."""
 
     def text(self) -> bytes:
         """Return what the slot seals."""
-        return b"%b.%d.%b opened=%b at=%b inode=%d key=%b" % (
+        return b"%b.%d.%b opened=%b at=%b inode=%d key=%b%b" % (
             *(self.writer, self.sequence, self.mac, self.opened.encode(), self.at.encode()),
-            *(self.inode, self.key_id.encode()),
+            *(self.inode, self.key_id.encode(), b" settled" if self.settled else b""),
         )
 
 
@@ -138,14 +141,15 @@ def read_heads(data: bytes, keys: Mapping[str, AuditKey]) -> HeadsReading:
         if match is None:
             bad_lines += [number] * bool(line)
             continue
-        text, writer, sequence, mac, opened, at, inode, key_id, seal = match.groups()
+        text, writer, sequence, mac, opened, at, inode, key_id, settled, seal = match.groups()
         key = keys.get(key_id.decode())
         if key is None:
             unknown.add(key_id.decode())
         elif key.mac(b"head " + text) != seal:
             bad_lines.append(number)
         else:
-            heads.append(Head(writer, int(sequence), mac, opened.decode(), at.decode(), int(inode), key_id.decode()))
+            told = opened.decode(), at.decode(), int(inode), key_id.decode()
+            heads.append(Head(writer, int(sequence), mac, *told, settled=bool(settled)))
     return HeadsReading(tuple(newest(heads)), tuple(bad_lines), frozenset(unknown))
 
 
@@ -153,6 +157,10 @@ def newest(heads: Iterable[Head]) -> list[Head]:
     """Return the furthest head of each writer: one that took a second slot has two."""
     furthest: dict[bytes, Head] = {}
     for head in heads:
-        if head.writer not in furthest or furthest[head.writer].sequence < head.sequence:
+        if head.writer not in furthest or _reach(furthest[head.writer]) < _reach(head):
             furthest[head.writer] = head
     return list(furthest.values())
+
+
+def _reach(head: Head) -> tuple[int, str]:
+    return head.sequence, head.at

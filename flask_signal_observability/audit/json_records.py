@@ -14,6 +14,7 @@ from .json_line import format_fields
 from .json_line import format_journal
 from .json_line import format_line
 from .json_line import unique_id
+from .payload import TOLD
 from .record import ACCESSED
 from .record import AuditEvent
 from .record import AuditGap
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["JsonRecords"]
 
 CLIENT_ERROR = 400
-TOLD = ("action", "object", "outcome", "changes")
-"""What of the payload is told, redacted as records of the log are."""
 
 
 class JsonRecords:

@@ -33,8 +33,16 @@ class Seal(Protocol):
         ``from_bytes`` is where in the file it begins at the earliest.
         """
 
-    def written(self, now_seconds: float) -> None:
-        """What ``seal`` returned is in the file; need not be called before ``due_seconds``."""
+    def written(self, now_seconds: float) -> bool:
+        """What ``seal`` returned is in the file; need not be called before ``due_seconds``.
+
+        Return whether ``settle`` is to be called a little later.
+        """
+        ...
+
+    def settle(self) -> bool:
+        """Attest the last record, should it be for a while; return whether to come again a little later."""
+        ...
 
     def opened(self, path: Path, descriptor: int) -> None:
         """The next record is the first one in a file that was opened, made or followed, by a forked process too."""

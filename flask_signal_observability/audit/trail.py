@@ -9,6 +9,7 @@ import time
 import zlib
 from collections import deque
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
     from collections.abc import Iterator
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import IO
 
-__all__ = ["AuditFileError", "entry_of", "follow", "in_order", "lines_of", "opened"]
+__all__ = ["AuditFileError", "audit_files", "entry_of", "follow", "in_order", "lines_of", "opened"]
+
+COMPANIONS = (".heads", ".heads.1", ".lock")
+"""What lies beside an audit file, and comes with a pattern such as ``access_audit.log*``."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 FIRST_BYTES = 65_536
@@ -61,6 +66,18 @@ def in_order(paths: Iterable[Path]) -> list[Path]:
     return sorted(dict.fromkeys(paths), key=lambda path: (_first_time(path), str(path)))
 
 
+def audit_files(paths: Iterable[Path]) -> list[Path]:
+    """Return them in order, without what only lies beside them.
+
+    Raises:
+        AuditFileError: None is left.
+    """
+    files = in_order(path for path in paths if not path.name.endswith(COMPANIONS))
+    if not files:
+        raise AuditFileError("there is no audit file among these")
+    return files
+
+
 def _first_time(path: Path) -> bytes:
     with opened(path) as (stream, _):
         match = _TIME.search(stream.read(FIRST_BYTES))
@@ -79,20 +96,27 @@ def lines_of(paths: Iterable[Path]) -> Iterator[bytes]:
                 yield line.removesuffix(b"\n")
 
 
-def follow(path: Path, *, last_lines: int, is_wanted: Callable[[bytes], bool], follows: bool = True) -> Iterator[bytes]:
+def follow(
+    path: Path,
+    *,
+    last_lines: int,
+    is_wanted: Callable[[bytes], bool],
+    older: Sequence[Path] = (),
+    follows: bool = True,
+) -> Iterator[bytes]:
     """Give the last lines of a file that are wanted and then those that are appended, also to the file in its place.
 
-    A file that was renamed is read to its end first. Without ``follows`` it ends at the end of the file.
+    A file that was renamed is read to its end first. Without ``follows`` it ends at the end of the file. Where it has
+    less lines than are asked for, ``older`` files, in order, are before it.
 
     Raises:
         AuditFileError: The file cannot be opened at first.
     """
     if not follows:
-        wanted = (line for line in lines_of([path]) if is_wanted(line))
-        yield from deque(wanted, maxlen=last_lines)
+        yield from deque(filter(is_wanted, lines_of([*older, path])), maxlen=last_lines)
         return
     with _Followed(path) as followed:
-        yield from deque((line for line in followed.new_lines() if is_wanted(line)), maxlen=last_lines)
+        yield from deque(filter(is_wanted, chain(lines_of(older), followed.new_lines())), maxlen=last_lines)
         while True:
             is_replaced = followed.is_replaced()  # asked before the last read: what was written until then is in it
             lines = followed.new_lines()

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import binascii
 import dataclasses
+import time
 from collections import Counter
+from datetime import datetime
+from datetime import timezone
 from typing import TYPE_CHECKING
 
 from .conclusion import conclude
+from .conclusion import REMEDY
 from .evidence import Evidence
 from .finding import Finding
 from .finding import Kind
@@ -20,8 +24,8 @@ from .heads import newest
 from .heads import read_heads
 from .key import AuditKey
 from .mark import JSON_NOTE
+from .trail import audit_files
 from .trail import AuditFileError
-from .trail import in_order
 from .trail import lines_of
 from .trail import opened
 
@@ -34,11 +38,15 @@ if TYPE_CHECKING:
     from typing import IO
 
     from .heads import Head
+    from .heads import HeadsReading
 
 __all__ = ["Report", "verify"]
 
 PROGRESS_LINES = 8192
 """Progress is told after so many lines."""
+
+LATE_SECONDS = 2.0
+"""A head is that late at most where its writer lives: a second, and what a busy machine adds."""
 
 NEWLINE = ord("\n")
 
@@ -73,7 +81,7 @@ def verify(
     Args:
         paths: The files of one series, rotated ones and compressed ones too; heads files among them are read as such.
         keys: Those that may have sealed them; without any the chains are checked that have no key.
-        heads: Heads files kept elsewhere; without any, those that lie beside the files.
+        heads: Heads files kept elsewhere, read beside those that lie beside the files.
         on_progress: Told now and then how many bytes were read since the last time.
 
     Raises:
@@ -89,19 +97,18 @@ class _Verification:
         self._lines = 0
 
     def run(self, paths: Sequence[Path], heads_files: Sequence[Path]) -> Report:
-        files = in_order(path for path in paths if not _is_heads(path))
-        if not files:
-            raise AuditFileError("there is no audit file among these")
+        files = audit_files(paths)
         # Before the audit files: a writer's line is in its file before its head tells of it.
-        heads_files = heads_files or _beside(files)
+        heads_files = list(dict.fromkeys([*heads_files, *_beside(files)]))
         heads = self._heads(heads_files)
         for file in files:
             self._read(file)
         order = {str(file): number for number, file in enumerate(files)}
         all_here = not {heads_path(file).name for file in files}.isdisjoint(path.name for path in heads_files)
-        conclude(self._evidence, heads, order=order, all_here=all_here, copies_of=_copies(files))
+        alive = self._alive(heads, heads_files)
+        conclude(self._evidence, heads, order=order, all_here=all_here, alive=alive, copies_of=_copies(files))
         if not self._evidence.chains and not self._evidence.findings:
-            self._evidence.find(Kind.UNSEALED, (str(files[0]), 0), "", "there is no chain in it")
+            self._evidence.find(Kind.UNSEALED, (str(files[0]), 0), "", f"there is no chain in it: {REMEDY}")
         found = sorted(
             self._evidence.findings, key=lambda each: (order.get(each.file, len(order)), each.line, each.writer)
         )
@@ -109,19 +116,41 @@ class _Verification:
             _verdict(found), tuple(found), tuple(order), self._lines, self._evidence.proved, len(self._evidence.chains)
         )
 
+    def _alive(self, heads: dict[bytes, Head], heads_files: Sequence[Path]) -> set[bytes]:
+        """Return which writers went on since their heads were read; wait for those that may be late."""
+        late = {
+            chain.writer: chain.sequence
+            for chain in self._evidence.chains.values()
+            if (head := heads.get(chain.writer)) is not None and not chain.closed and _may_be_late(head, chain.sequence)
+        }
+        if not late:
+            return set()
+        time.sleep(LATE_SECONDS)
+        now = {
+            head.writer: head for head in newest(head for path in heads_files for head in self._heads_in(path).heads)
+        }
+        return {
+            writer
+            for writer, sequence in late.items()
+            if (head := now.get(writer)) is not None and head.sequence >= sequence and head.at > heads[writer].at
+        }
+
     def _heads(self, heads_files: Iterable[Path]) -> dict[bytes, Head]:
         heads: list[Head] = []
         for path in heads_files:
-            try:
-                reading = read_heads(path.read_bytes(), self._evidence.keys)
-                if reading.bad_lines:  # a slot may have been read while it was written
-                    reading = read_heads(path.read_bytes(), self._evidence.keys)
-            except OSError as error:
-                raise AuditFileError(f"{path}: {error}") from error
+            reading = self._heads_in(path)
+            if reading.bad_lines:  # a slot may have been read while it was written
+                reading = self._heads_in(path)
             heads += reading.heads
             for line in reading.bad_lines:
                 self._evidence.find(Kind.HEADS, (str(path), line), "", "the line is not as it was sealed")
         return {head.writer: head for head in newest(heads)}
+
+    def _heads_in(self, path: Path) -> HeadsReading:
+        try:
+            return read_heads(path.read_bytes(), self._evidence.keys)
+        except OSError as error:
+            raise AuditFileError(f"{path}: {error}") from error
 
     def _read(self, file: Path) -> None:
         with opened(file) as (stream, raw):
@@ -162,6 +191,14 @@ def _copies(files: Sequence[Path]) -> Callable[[Collection[bytes]], Collection[b
         return {line for line, count in counts.items() if count > 1 and line}
 
     return copies_of
+
+
+def _may_be_late(head: Head, sequence: int) -> bool:
+    """Whether a chain has got further than its head, or may have, whose writer has perhaps not had the time to say."""
+    if head.sequence > sequence or (head.sequence == sequence and head.settled):
+        return False
+    written = datetime.fromisoformat(head.at)
+    return abs((datetime.now(timezone.utc) - written).total_seconds()) < LATE_SECONDS
 
 
 def _is_heads(path: Path) -> bool:

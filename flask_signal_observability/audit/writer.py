@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from ..files import FollowedFile
 from ..files import sync_directory
+from .ends import close_at_exit
+from .ends import Later
 from .forks import renew_in_children
 from .losses import Losses
 from .seal import SEAL_BYTES
@@ -78,6 +80,9 @@ class AuditWriter(FollowedFile):
         self._is_sealing = False
         self._losses = Losses()
         renew_in_children(self)
+        if seal is not None:
+            self._settling = Later(self._settled)
+            close_at_exit(self)
 
     def write(self, line: bytes) -> None:
         """Append one record, given without its newline.
@@ -192,8 +197,8 @@ class AuditWriter(FollowedFile):
             if file.tears != tears or not isinstance(error, OSError):
                 seal.torn(sealed, file.size_bytes - len(sealed) - 2)  # which may have been added, with two newlines
             raise
-        if now_seconds >= seal.due_seconds:
-            seal.written(now_seconds)
+        if now_seconds >= seal.due_seconds and seal.written(now_seconds):
+            self._settling.begin()
 
     def _await(self, file: Descriptor, durability: Durability) -> None:
         try:
@@ -260,7 +265,17 @@ class AuditWriter(FollowedFile):
 
     # The order of seals.
 
-    def _alone(self, step: Callable[[bytes], None], line: bytes) -> None:
+    def _settled(self) -> bool:
+        """Have the seal attest the last record; return whether it still has to come again."""
+        return self._alone(self._settle, b"") is True
+
+    def _settle(self, _: bytes) -> bool:
+        again = self._seal is not None and self._seal.settle()
+        if not again:
+            self._settling.ended()
+        return again
+
+    def _alone(self, step: Callable[[bytes], bool | None], line: bytes) -> bool | None:
         """Run ``step`` while nobody else seals: no other thread, and nobody further up this one's stack."""
         if self._process_id != os.getpid():
             self._renew_if_forked()
@@ -272,7 +287,7 @@ class AuditWriter(FollowedFile):
                 raise OSError(errno.EDEADLK, f"a record for {self.path} while another one is being written")
             self._is_sealing = True
             try:
-                step(line)
+                return step(line)
             finally:
                 self._is_sealing = False
         finally:

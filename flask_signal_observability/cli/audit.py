@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -14,20 +13,22 @@ import click
 from ..audit.entries import Filter
 from ..audit.entries import Summary
 from ..audit.record import AuditRecord
+from ..audit.trail import audit_files
 from ..audit.trail import entry_of
 from ..audit.trail import follow
-from ..audit.trail import in_order
 from ..audit.trail import lines_of
+from ..audit.trail import opened
 from .audit_verify import files_argument
 from .audit_verify import json_option
 from .audit_verify import reported
 from .audit_verify import verify
 from .since import Since
+from .status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
-
+    from pathlib import Path
 
 __all__ = ["audit"]
 
@@ -54,7 +55,7 @@ Examples:
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--status", metavar="CODE", help="404, or a class: 5xx. Only JSON records have a status."),
+        click.option("--status", type=Status(), help="404, or a class: 5xx. Only JSON records have a status."),
         click.option("--since", type=Since(), help="A time, 2026-11-22T10:00 (UTC), or an age: 90s, 15m, 2h, 7d."),
         click.option("--path", metavar="PATTERN", help="The path, with * and ? as in a shell: '/admin/*'."),
         click.option("--user", metavar="PATTERN", help="The user, with * and ? as in a shell."),
@@ -75,13 +76,13 @@ audit.add_command(verify)
 
 
 @audit.command(short_help="Show the last records, and follow.", epilog=TAIL_EXAMPLES)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
+@files_argument
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="So many at first.")
 @click.option("--follow/--no-follow", "follows", default=True, help="Go on with what is written, through rotations.")
 @_filters
 @json_option
 def tail(
-    file: Path,
+    files: tuple[Path, ...],
     lines: int,
     user: str | None,
     path: str | None,
@@ -91,10 +92,18 @@ def tail(
     follows: bool,
     as_json: bool,
 ) -> None:
-    """Show the last records of FILE that the filters let through, then those that are written, until interrupted."""
+    """Show the last records of FILES that the filters let through, then those that are written, until interrupted.
+
+    Of several the newest is followed.
+    """
     chosen = Filter(user=user, path=path, since=since, status=status)
+
+    def is_wanted(line: bytes) -> bool:
+        return chosen.lets(entry_of(line))
+
     with reported(as_json=as_json):
-        for line in follow(file, last_lines=lines, is_wanted=lambda line: chosen.lets(entry_of(line)), follows=follows):
+        *older, newest = _chosen_files(files, chosen)
+        for line in follow(newest, older=older, last_lines=lines, is_wanted=is_wanted, follows=follows):
             click.echo(_as_json(entry_of(line)) if as_json else line.decode("utf-8", "replace"))
 
 
@@ -117,7 +126,7 @@ def stats(
     summary = Summary()
     chosen = Filter(user=user, path=path, since=since, status=status)
     with reported(as_json=as_json):
-        for line in lines_of(_audit_files(files)):
+        for line in lines_of(_chosen_files(files, chosen)):
             summary.add(line, chosen)
     if as_json:
         click.echo(json.dumps(summary.told(top)))
@@ -126,6 +135,8 @@ def stats(
         f"{summary.records} records by {len(summary.users)} users, {summary.first or '-'} to {summary.last or '-'}"
     )
     click.echo(f"{summary.lost} records lost in {summary.gaps} gaps; {summary.others} lines are no records")
+    if summary.notes:
+        click.echo(f"{summary.notes} notes of chains")
     if summary.events:
         click.echo(f"{summary.events} lines of watched signals")
     for title, counts in (("user", summary.users), ("path", summary.paths), ("status", summary.statuses)):
@@ -156,15 +167,26 @@ def export(
     """
     chosen = Filter(user=user, path=path, since=since, status=status)
     with reported(as_json=False):
-        entries = (entry for line in lines_of(_audit_files(files)) if (entry := entry_of(line)) and chosen.lets(entry))
+        lines = lines_of(_chosen_files(files, chosen))
+        entries = (entry for line in lines if (entry := entry_of(line)) and chosen.lets(entry))
         if form == "csv":
             _write_csv(entries, output)
         else:
             output.writelines(f"{_as_json(entry)}\n" for entry in entries)
 
 
-def _audit_files(files: tuple[Path, ...]) -> list[Path]:
-    return in_order(path for path in files if not path.name.endswith((".heads", ".heads.1", ".lock")))
+def _chosen_files(files: tuple[Path, ...], chosen: Filter) -> list[Path]:
+    """Return them in order; a filter that none of a file's lines can pass is told."""
+    ordered = audit_files(files)
+    for path in ordered if chosen.status is not None else ():
+        with opened(path) as (stream, _):
+            is_text = stream.read(1) == b"["
+        if is_text:
+            click.echo(
+                f'{path}: lines of text have no status: --status lets none through; audit_format="json" has it',
+                err=True,
+            )
+    return ordered
 
 
 def _as_json(entry: dict[str, Any] | None) -> str:

@@ -67,7 +67,7 @@ def reported(*, as_json: bool) -> Iterator[None]:
     "heads_files",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A heads file kept elsewhere; default: those beside the files.",
+    help="A heads file kept elsewhere, read with those beside the files.",
 )
 @json_option
 def verify(

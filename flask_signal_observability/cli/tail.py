@@ -27,6 +27,7 @@ from ..rendering import to_console_line
 from ..text import printable
 from .audit_verify import reported
 from .since import Since
+from .status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,7 @@ class _TraceId(click.ParamType):  # type: ignore[type-arg]  # generic from click
 @click.option(
     "--route", metavar="PATTERN", help="The route, with * and ? as in a shell; where there is none, the path."
 )
-@click.option("--status", metavar="CODE", help="404, or a class: 5xx.")
+@click.option("--status", type=Status(), help="404, or a class: 5xx.")
 @click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="The least one.")
 @click.option("--event", metavar="PATTERN", help="What happened: request_finished, exception, 'order*'.")
 @click.option(

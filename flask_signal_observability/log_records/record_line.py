@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ..ecs import from_ecs
+from .audit_record import from_audit
 
 __all__ = ["Wanted", "record_of", "time_of"]
 
@@ -26,7 +27,9 @@ def record_of(line: bytes) -> Record | None:
         return None
     if not isinstance(read, dict):
         return None
-    return from_ecs(read) if "@timestamp" in read and "timestamp" not in read else read
+    if "timestamp" in read:
+        return read
+    return from_ecs(read) if "@timestamp" in read else from_audit(read) or read
 
 
 def time_of(record: Record) -> datetime | None:

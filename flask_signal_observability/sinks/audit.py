@@ -35,6 +35,12 @@ logger = logging.getLogger("flask_signal_observability")
 
 ANONYMOUS, UNKNOWN = "anonymous", "-"
 
+REFUSALS = {
+    ("audit", "answer"): "the request was refused with 503",
+    ("audit", "event"): "a request whose access_logged it was is refused with 503, any other went on without it",
+}
+"""What failures come to where audit_on_error is closed."""
+
 
 class AuditSink(Sink):
     """Writes a line for every ``access_logged``, for every request where ``audit_requests`` is on, and for every error.
@@ -67,6 +73,8 @@ class AuditSink(Sink):
         self._message = config.exception_message
         self._audit_requests = config.audit_requests
         self._is_closed = config.audit_on_error == "closed"
+        if self._is_closed:
+            guard.consequences.update(REFUSALS)
         self._instead = LogStream("stderr") if config.audit_on_error == "stderr" else None
         if not config.audit_requests:
             self.skips = frozenset({"finish"})
