@@ -1,4 +1,4 @@
-"""What a mode of the benchmark found, as Markdown or JSON: it reads well on a terminal and in the README."""
+"""What a mode of the benchmark found, as Markdown or JSON: it reads well on a terminal and in the cost guide."""
 
 from __future__ import annotations
 
