@@ -64,8 +64,15 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """End the process for ``metrics_port``."""
+    """End the process for ``metrics_port``, and take away what the workers have shared: nobody reads it any more."""
+    from .metrics_store.places import take_away
+    from .metrics_store.workers import leader_of_coming_workers
+
     process.end()
+    leader = leader_of_coming_workers()
+    if leader is not None:
+        with contextlib.suppress(OSError):  # the next server does it
+            take_away(leader)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["cut", "printable", "utf8"]
+__all__ = ["counted", "cut", "printable", "utf8"]
 
 ELLIPSIS = "…"
 
@@ -13,6 +13,11 @@ def utf8(text: str) -> str:
     JSON bodies and badly decoded bytes bring them; a collector drops the whole batch, an exposition the whole family.
     """
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 server``, ``2 servers``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def cut(text: str, characters: int) -> str:

@@ -277,6 +277,12 @@ def test_stats_count_users_paths_and_hours(plain: Path) -> None:
     assert list(told["hours"]) == [f"2026-11-22T{hour}:00" for hour in (12, 13, 14, 15)]
 
 
+def test_stats_of_one_record_speak_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "one.log"
+    file.write_text("[2026-11-22T12:00:00.000000+00:00] alice@203.0.113.7 accessed /\n")
+    assert run("stats", file).stdout.startswith("1 record by 1 user, 2026-11-22")
+
+
 def test_stats_print_tables_that_nothing_hides_in(plain: Path) -> None:
     lines = run("stats", plain).stdout.splitlines()
     assert lines[0].startswith("4 records by 3 users, 2026-11-22T12:00:00+00:00 to 2026-11-22T15")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from typing import TYPE_CHECKING
@@ -16,10 +17,15 @@ from opentelemetry.trace import StatusCode
 from flask_signal_observability import gunicorn
 from flask_signal_observability import shutdown
 from flask_signal_observability import Sink
+from flask_signal_observability.metrics_store.group import Group
+from flask_signal_observability.metrics_store.places import directory_for
+from flask_signal_observability.metrics_store.places import take_away
+from flask_signal_observability.metrics_store.workers import Leader
+
+from .real.served import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from .conftest import Observed
 
@@ -243,3 +249,34 @@ def test_a_forked_process_shuts_down_for_itself(fork: str) -> None:
         [sys.executable, "-W", "ignore", "-c", FORKING, fork], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.splitlines() == ["closed", "child 0", "closed"]
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])
+def test_a_master_that_ends_takes_away_what_its_workers_shared(tmp_path: Path, options: tuple[str, ...]) -> None:
+    pytest.importorskip("gunicorn")
+    hooks = ("-c", "python:flask_signal_observability.gunicorn")
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    home = tmp_path / f"flask_signal_observability-{os.geteuid()}"
+    with serving(directory=tmp_path, workers=2, options=(*hooks, *options), env=env) as server:
+        assert len(list(home.iterdir())) == 1
+        server.stop()
+    assert list(home.iterdir()) == []
+
+
+def test_a_master_whose_workers_shared_nothing_ends_as_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    take_away(Leader(os.getpid()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_living_worker_shares_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    path = directory_for(Leader(os.getpid()))
+    group = Group(path)
+    member = group.join()
+    take_away(Leader(os.getpid()))
+    assert Path(path).exists()
+    member.close()
+    group.close()
+    take_away(Leader(os.getpid()))
+    assert not Path(path).exists()

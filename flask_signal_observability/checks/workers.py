@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..metrics_store.places import home_of
 from ..metrics_store.places import is_of_the_living
+from ..text import counted
 from .finding import Report
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["look"]
 
 report = Report("workers")
+
+MANY_LEFT = 10
+"""Servers that were killed and not started again leave some; more have not been taken away by the next one."""
 
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -93,8 +97,8 @@ def _what_is_wrong_with_owner_or_mode(directory: Path, found: os.stat_result) ->
 def _left_behind(home: Path) -> Iterator[Finding]:
     names = sorted(path.name for path in home.iterdir()) if home.is_dir() else []
     dead = [name for name in names if not is_of_the_living(home, name)]
-    if dead:
-        yield report.warning(
-            f"{home} keeps the metrics of {len(dead)} servers that are gone",
-            "the next server that starts takes them away; so may you",
-        )
+    left = f"{home} keeps the metrics of {counted(len(dead), 'server')} gone by now"
+    if len(dead) > MANY_LEFT:
+        yield report.warning(left, "take them away: the next server that starts does, where it may")
+    elif dead:
+        yield report.ok(f"{left}; the next one that starts takes them away")

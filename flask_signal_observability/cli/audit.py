@@ -18,6 +18,7 @@ from ..audit.trail import entry_of
 from ..audit.trail import follow
 from ..audit.trail import lines_of
 from ..audit.trail import opened
+from ..text import counted
 from .audit_verify import files_argument
 from .audit_verify import json_option
 from .audit_verify import reported
@@ -131,14 +132,14 @@ def stats(
     if as_json:
         click.echo(json.dumps(summary.told(top)))
         return
-    click.echo(
-        f"{summary.records} records by {len(summary.users)} users, {summary.first or '-'} to {summary.last or '-'}"
-    )
-    click.echo(f"{summary.lost} records lost in {summary.gaps} gaps; {summary.others} lines are no records")
+    told = f"{counted(summary.records, 'record')} by {counted(len(summary.users), 'user')}"
+    click.echo(f"{told}, {summary.first or '-'} to {summary.last or '-'}")
+    lost = f"{counted(summary.lost, 'record')} lost in {counted(summary.gaps, 'gap')}"
+    click.echo(f"{lost}; lines that are no records: {summary.others}")
     if summary.notes:
-        click.echo(f"{summary.notes} notes of chains")
+        click.echo(f"{counted(summary.notes, 'note')} of chains")
     if summary.events:
-        click.echo(f"{summary.events} lines of watched signals")
+        click.echo(f"{counted(summary.events, 'line')} of watched signals")
     for title, counts in (("user", summary.users), ("path", summary.paths), ("status", summary.statuses)):
         _print_table(title, counts.most_common(top))
     _print_table("hour (UTC)", sorted(summary.hours.items()))

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import click
 from flask.cli import ScriptInfo
 
+from ..text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Sequence
@@ -144,7 +146,8 @@ def _print(findings: Sequence[Finding], *, quiet: bool) -> None:
         if finding.remedy:
             click.echo(f"{'':{mark_width + 2 + width}}  {click.style('->', bold=True)} {_one_line(finding.remedy)}")
     counts: dict[Any, int] = Counter(finding.level.value for finding in findings)
-    click.echo(f"{counts['error']} errors, {counts['warning']} warnings, {counts['ok']} ok")
+    told = ", ".join(counted(counts[level], level) for level in ("error", "warning"))
+    click.echo(f"{told}, {counts['ok']} ok")
 
 
 def _takes(text: str) -> bool:

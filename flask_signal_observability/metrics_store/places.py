@@ -17,7 +17,7 @@ from .directory import names_in
 if TYPE_CHECKING:
     from .workers import Leader
 
-__all__ = ["directory_for", "home_of", "is_of_the_living"]
+__all__ = ["directory_for", "home_of", "is_of_the_living", "take_away"]
 
 NAME = "flask_signal_observability"
 FOREIGN_SECONDS = 86_400.0
@@ -42,6 +42,21 @@ def directory_for(leader: Leader) -> str:
     finally:
         os.close(home)
     return str(path / own)
+
+
+def take_away(leader: Leader) -> None:
+    """Remove the directory of a leader whose workers are gone, as it ends; nothing where there is none.
+
+    Raises:
+        OSError: it cannot be removed; the next server does.
+    """
+    uid = os.geteuid() if leader.owner is None else leader.owner[0]
+    with contextlib.suppress(FileNotFoundError):
+        home = os.open(home_of(uid), DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _remove(home, _identity(leader.pid))
+        finally:
+            os.close(home)
 
 
 def home_of(uid: int) -> Path:
@@ -86,14 +101,21 @@ def is_of_the_living(home: Path, name: str) -> bool:
 
 
 def _sweep(home: int, name: str) -> None:
-    """Remove a group that nobody needs. By descriptors: a path in there is its owner's to bend, if that is another."""
+    """Remove a group that nobody needs."""
     pid, _, namespace = name.split("-")
     here = namespace == _namespace()
     if here and _alive(int(pid)) and _identity(int(pid)) == name:
         return
+    changed_seconds = os.stat(name, dir_fd=home, follow_symlinks=False).st_mtime
+    if here or time.time() - changed_seconds > FOREIGN_SECONDS:
+        _remove(home, name)
+
+
+def _remove(home: int, name: str) -> None:
+    """Remove a group without members. By descriptors: a path in there is its owner's to bend, if that is another."""
     group = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=home)
     try:
-        if (here or time.time() - os.fstat(group).st_mtime > FOREIGN_SECONDS) and not has_members(group):
+        if not has_members(group):
             for file in names_in(group):
                 os.unlink(file, dir_fd=group)
             os.rmdir(name, dir_fd=home)
