@@ -35,6 +35,9 @@ CAPTURED_WARNINGS = "py.warnings"
 SET_BY_FORMATTERS = ("message", "asctime")
 """Another handler's formatter leaves these on the record; as ``extra`` the standard library refuses them."""
 
+STRUCTLOGS_OWN = frozenset({"positional_args", "_record", "_from_structlog"})
+"""What one of structlog's processors tells another; no fields that somebody logs."""
+
 
 def add_request_context(logger: object, method: str, event_dict: EventDict) -> EventDict:
     """Add ``request_id``, ``trace_id``, ``span_id`` and ``service`` of here and now: a structlog processor.
@@ -80,7 +83,7 @@ class LineFormatter(logging.Formatter):
         """Return the line."""
         message: Any = record.msg
         is_wrapped = isinstance(message, dict) and hasattr(record, "_logger") and hasattr(record, "_name")
-        said = dict(message) if is_wrapped else _fields_of(record)
+        said = _without(STRUCTLOGS_OWN, message) if is_wrapped else _fields_of(record)
         error = _error_in(said.pop("exc_info", None))
         if error is not None:
             if _is_told(error, self._config):
@@ -132,6 +135,10 @@ def _access_fields(atoms: Mapping[str, Any], sent_id: str) -> dict[str, Any]:
         "duration_seconds": float(atoms["L"]),
     }
     return {key: value for key, value in fields.items() if value not in ("-", "", None)}
+
+
+def _without(keys: frozenset[str], fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key not in keys}
 
 
 _extra = structlog.stdlib.ExtraAdder()
