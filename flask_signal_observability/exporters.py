@@ -72,9 +72,9 @@ class Signal(NamedTuple):
         return f"opentelemetry_{self.variable.lower()}_exporter"
 
     def named(self) -> list[str]:
-        """Return what ``OTEL_<…>_EXPORTER`` names, ``none`` too."""
+        """Return what ``OTEL_<…>_EXPORTER`` names, ``none`` too, each once."""
         names = os.environ.get(f"OTEL_{self.variable}_EXPORTER", "").split(",")
-        return [name for part in names if (name := part.strip().lower())]
+        return list(dict.fromkeys(name for part in names if (name := part.strip().lower())))
 
     def has_endpoint(self) -> bool:
         """Tell whether a variable names an endpoint for OTLP."""

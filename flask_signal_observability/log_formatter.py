@@ -43,6 +43,9 @@ CAPTURED_WARNINGS = "py.warnings"
 SET_BY_FORMATTERS = ("message", "asctime")
 """Another handler's formatter leaves these on the record; as ``extra`` the standard library refuses them."""
 
+STRUCTLOGS_OWN = frozenset({"positional_args", "_record", "_from_structlog"})
+"""What one of structlog's processors tells another; no fields that somebody logs."""
+
 
 def add_request_context(logger: object, method: str, event_dict: EventDict) -> EventDict:
     """Add ``request_id``, ``trace_id``, ``span_id`` and ``service`` of here and now: a structlog processor.
@@ -90,7 +93,7 @@ class LineFormatter(logging.Formatter):
         """Return the line."""
         message: Any = record.msg
         is_wrapped = isinstance(message, dict) and hasattr(record, "_logger") and hasattr(record, "_name")
-        said = dict(message) if is_wrapped else _fields_of(record)
+        said = _without(STRUCTLOGS_OWN, message) if is_wrapped else _fields_of(record)
         if record.name in SERVER_LOGGERS:
             said["event"] = masked_queries(str(said["event"]), self._redaction if self._config.capture_query else None)
         error = _error_in(said.pop("exc_info", None))
@@ -137,6 +140,10 @@ def _without_source(warning: str) -> str:
     text = warning.rstrip("\n")
     above, _, last = text.rpartition("\n")
     return above if above and last.startswith("  ") else text
+
+
+def _without(keys: frozenset[str], fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key not in keys}
 
 
 _extra = structlog.stdlib.ExtraAdder()

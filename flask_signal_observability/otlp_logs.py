@@ -237,25 +237,28 @@ class _Queue:
         return bool(getattr(self._here, "is_exporting", False))
 
     def export(self, batch: Sequence[Any]) -> Any:
-        """Export; what an exporter does not take is counted."""
+        """Export; what no exporter takes is counted, once however many there are."""
         if self._process_id != os.getpid():
             self._process_id = os.getpid()
             self._exporters = {name: LOGS.make_exporter(name) or exporter for name, exporter in self._exporters.items()}
         self._leave(len(batch))
-        with ExitStack() as each:  # the others get it where one raises
-            for exporter in self._exporters.values():
-                each.callback(self._export, exporter, batch)
+        takers: list[Any] = []
+        try:
+            with ExitStack() as each:  # the others get it where one raises
+                for exporter in self._exporters.values():
+                    each.callback(self._export, exporter, batch, takers)
+        finally:
+            if not takers:
+                self._dropped("export", len(batch))
         return export.LogRecordExportResult.SUCCESS
 
-    def _export(self, exporter: Any, batch: Sequence[Any]) -> None:
+    def _export(self, exporter: Any, batch: Sequence[Any], takers: list[Any]) -> None:
         self._here.is_exporting = True
-        result = None
         try:
-            result = exporter.export(batch)
+            if exporter.export(batch) is export.LogRecordExportResult.SUCCESS:
+                takers.append(exporter)
         finally:
             self._here.is_exporting = False
-            if result is not export.LogRecordExportResult.SUCCESS:
-                self._dropped("export", len(batch))
 
     def shutdown(self) -> None:
         """Shut the exporters down."""
@@ -264,8 +267,9 @@ class _Queue:
                 each.callback(exporter.shutdown)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporters."""
-        return all(exporter.force_flush(timeout_millis) for exporter in self._exporters.values())
+        """Flush the exporters, each of them."""
+        flushed = [exporter.force_flush(timeout_millis) for exporter in self._exporters.values()]
+        return all(flushed)
 
 
 def _nobody(reason: str, count: int) -> None:

@@ -261,13 +261,19 @@ class Pipeline:
 
 
 def _stage(sinks: Iterable[Any], stage: str) -> Stage:
-    methods = [(sink, getattr(sink, stage, None)) for sink in sinks if stage not in getattr(sink, "skips", ())]
+    methods = [(sink, _method(sink, stage)) for sink in sinks if stage not in getattr(sink, "skips", ())]
     inherited = getattr(Sink, stage)
     return tuple(
         (getattr(sink, "name", "") or type(sink).__name__, method)
         for sink, method in methods
         if method is not None and getattr(method, "__func__", None) is not inherited
     )
+
+
+def _method(sink: Any, stage: str) -> Any:
+    """Return what a sink does at a stage; at the end of a request its ``finisher()`` says, where it has one."""
+    finisher = getattr(sink, "finisher", None) if stage == "finish" else None
+    return getattr(sink, stage, None) if finisher is None else finisher()
 
 
 def _known_methods() -> frozenset[str]:

@@ -7,10 +7,12 @@ from flask import Flask
 from flask import render_template_string
 from flask.views import View
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from flask_signal_observability import access_logged
 from flask_signal_observability import add_request_context
 from flask_signal_observability import exempt
+from flask_signal_observability.sinks.server_span.starter import make_starter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +116,8 @@ def test_a_line_before_the_view_is_known_makes_no_span(observe: Callable[..., Ob
     app.add_url_rule("/seen", view_func=lambda: "seen")
     app.session_interface = Slow()
     observed = observe(app)
+    if make_starter(observed.provider.get_tracer("test")).identify(Context()) is None:
+        pytest.skip("before opentelemetry-sdk 1.45 a span has to be started for its ids")
     observed.client().get("/ping")
     nothing_was_seen(observed)
     observed.client().get("/seen")

@@ -92,6 +92,13 @@ def test_structlogs_context_and_arguments_are_kept(stream):
     assert (only(stream)["event"], only(stream)["tenant"]) == ("paid 5", "acme")
 
 
+def test_what_structlogs_processors_tell_each_other_is_no_field(stream):
+    configure_logging(stream=stream)
+    structlog.configure(processors=[structlog.stdlib.ProcessorFormatter.wrap_for_formatter])
+    structlog.get_logger().warning("login of %s", "alice", _record=1, _from_structlog=True, kept="x")
+    assert list(only(stream)) == ["timestamp", "level", "event", "service", "logger", "kept"]
+
+
 def test_extra_fields_are_included(stream):
     configure_logging(stream=stream)
     logging.getLogger("shop").info("paid", extra={"amount": 5, "password": "x"})

@@ -287,10 +287,11 @@ def test_an_unknown_exporter_is_one_warning_and_stdout(
     )
 
 
+@pytest.mark.parametrize("named", ["None", "none,none"])
 def test_no_exporter_asked_for_is_one_warning_and_stdout(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, named: str
 ) -> None:
-    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "None")
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", named)
     assert open_otlp_stream(Config(service_name="shop"), None) is None
     assert caplog.messages == [
         'log_stream="otlp" sends nothing while OTEL_LOGS_EXPORTER is none; the records go to stdout instead'
@@ -317,14 +318,46 @@ def test_an_exporter_that_raises_keeps_nothing_from_the_others() -> None:
         def export(self, batch: object) -> Any:
             raise RuntimeError("no")
 
-    dropped: list[tuple[str, int]] = []
     whole = export.InMemoryLogRecordExporter()
-    exporters = {"first": Broken(), "whole": whole, "last": Broken()}
+    dropped = lost_by({"first": Broken(), "whole": whole, "last": Broken()})
+    assert len(whole.get_finished_logs()) == 1
+    assert dropped == []
+
+
+def lost_by(exporters: dict[str, Any]) -> list[tuple[str, int]]:
+    """Send one record through all of these, and return what was counted as lost."""
+    dropped: list[tuple[str, int]] = []
     provider = BoundedLoggerProvider(Config(service_name="shop"), exporters, lambda *lost: dropped.append(lost))
     OtlpStream(provider, 5).write(to_json_line(LINE))
     provider.shutdown()
-    assert len(whole.get_finished_logs()) == 1
-    assert dropped == [("export", 1)] * 2
+    return dropped
+
+
+class Refusing(export.InMemoryLogRecordExporter):
+    """Takes nothing, and fails to flush."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushes = 0
+
+    def export(self, batch: object) -> Any:
+        return FAILURE
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:
+        self.flushes += 1
+        return False
+
+
+def test_what_no_exporter_takes_is_lost_once() -> None:
+    assert lost_by({"one": Refusing(), "other": Refusing()}) == [("export", 1)]
+
+
+def test_a_flush_that_fails_keeps_none_of_the_others_waiting() -> None:
+    exporters = {"one": Refusing(), "other": Refusing()}
+    provider = BoundedLoggerProvider(Config(service_name="shop"), exporters, None)
+    assert not provider.queue.force_flush()
+    provider.shutdown()
+    assert all(exporter.flushes for exporter in exporters.values())
 
 
 def test_a_disabled_sdk_is_one_warning_and_stdout(

@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -37,6 +38,7 @@ class Logs:
     def __init__(self, **config):
         self.stream = io.StringIO()
         self.sink = LogsSink(Config(**{"service_name": "shop", "log_stream": self.stream, **config}))
+        self.finish = self.sink.finisher()
 
     @property
     def records(self):
@@ -57,6 +59,25 @@ def request(**known):
     return record
 
 
+def test_a_subclass_may_have_a_finish_of_its_own(observe):
+    class Fewer(LogsSink):
+        def finish(self, record):
+            if record.path != "/quiet":
+                super().finish(record)
+
+    observed = observe()
+    stream = io.StringIO()
+    observed.pipeline.wire([Fewer(Config(log_stream=stream))])
+    for path in ("/quiet", "/told"):
+        observed.client().get(path)
+    assert [json.loads(line)["url.path"] for line in stream.getvalue().splitlines()] == ["/told"]
+
+
+def test_a_sink_that_nobody_has_any_more_needs_no_garbage_collector():
+    gone = weakref.ref(Logs().sink)
+    assert gone() is None
+
+
 def caught(error, cause=None):
     try:
         raise error from cause
@@ -74,7 +95,7 @@ def exception(error):
 
 def test_a_finished_request_says_all_that_is_known():
     logs = Logs()
-    logs.sink.finish(
+    logs.finish(
         request(
             route="/items/<int:id>",
             endpoint="item",
@@ -110,27 +131,27 @@ def test_a_finished_request_says_all_that_is_known():
 
 def test_what_is_not_known_is_left_out():
     logs = Logs()
-    logs.sink.finish(request(status=None, trace_id=None, span_id=None))
+    logs.finish(request(status=None, trace_id=None, span_id=None))
     assert list(logs.record) == [*BASE, "request_id", "http.request.method", "url.path", "duration_seconds"]
 
 
 def test_zero_is_known():
     logs = Logs()
-    logs.sink.finish(request(request_size=0, response_size=0, duration_ns=0))
+    logs.finish(request(request_size=0, response_size=0, duration_ns=0))
     sizes = {"http.request.body.size": 0, "http.response.body.size": 0, "duration_seconds": 0.0}
     assert sizes.items() <= logs.record.items()
 
 
 def test_a_made_up_method_is_told_beside_its_stand_in():
     logs = Logs()
-    logs.sink.finish(request(method="_OTHER", method_original="BREW"))
+    logs.finish(request(method="_OTHER", method_original="BREW"))
     assert logs.record["http.request.method"] == "_OTHER"
     assert logs.record["http.request.method_original"] == "BREW"
 
 
 def test_a_client_that_left_is_told():
     logs = Logs()
-    logs.sink.finish(request(client_disconnected=True))
+    logs.finish(request(client_disconnected=True))
     assert logs.record["client_disconnected"] is True
 
 
@@ -150,7 +171,7 @@ def test_a_client_that_left_is_told():
 )
 def test_the_level_of_a_request_is_its_outcomes(known, level):
     logs = Logs()
-    logs.sink.finish(request(**known))
+    logs.finish(request(**known))
     assert logs.record["level"] == level
 
 
@@ -210,7 +231,7 @@ def test_a_long_message_is_cut():
 def test_credentials_in_annotations_and_messages_are_masked():
     logs = Logs()
     token = "Bearer abcdef0123456789"
-    logs.sink.finish(request(annotations={"note": [token]}))
+    logs.finish(request(annotations={"note": [token]}))
     logs.sink.event(exception(caught(ValueError(token))), None)
     assert len(logs.records) == 2
     assert "abcdef0123456789" not in logs.stream.getvalue()
@@ -267,7 +288,7 @@ def test_what_is_below_the_level_is_not_written(level, events):
     logs.sink.start(request())
     logs.sink.event(event("template_rendered", fields={"template": "a"}), request())
     logs.sink.event(exception(caught(ValueError("x"))), request())
-    logs.sink.finish(request())
+    logs.finish(request())
     assert [record["event"] for record in logs.records] == events
 
 
@@ -283,14 +304,14 @@ def test_annotations_are_added_to_the_requests_records():
     logs = Logs()
     record = request(annotations={"tenant": "acme", "cart": {"items": [1, 2]}})
     logs.sink.event(exception(caught(ValueError("x"))), record)
-    logs.sink.finish(record)
+    logs.finish(record)
     for written in logs.records:
         assert (written["tenant"], written["cart"]) == ("acme", {"items": [1, 2]})
 
 
 def test_annotations_are_redacted():
     logs = Logs(redact=("card",))
-    logs.sink.finish(request(annotations={"card": "x1", "nested": [{"api_key": "x2"}], "design": "x3"}))
+    logs.finish(request(annotations={"card": "x1", "nested": [{"api_key": "x2"}], "design": "x3"}))
     assert logs.record["card"] == logs.record["nested"][0]["api_key"] == "REDACTED"
     assert logs.record["design"] == "x3"
 
@@ -304,15 +325,15 @@ OWN = [*BASE, *IDS, "http.request.method", "http.route", "http.response.status_c
 )
 def test_an_annotation_never_says_what_the_record_says_itself(key, known):
     logs, plain = Logs(), Logs()
-    logs.sink.finish(request(annotations={key: "forged"}, **known))
-    plain.sink.finish(request(**known))
+    logs.finish(request(annotations={key: "forged"}, **known))
+    plain.finish(request(**known))
     assert logs.record == plain.record
 
 
 def test_every_attribute_of_a_request_that_is_logged_is_in_the_catalogue():
     logs = Logs()
     full = dict.fromkeys(["route", "endpoint", "client_address", "peer_address", "user", "query", "error_type"], "x")
-    logs.sink.finish(request(method_original="x", request_size=1, response_size=1, client_disconnected=True, **full))
+    logs.finish(request(method_original="x", request_size=1, response_size=1, client_disconnected=True, **full))
     assert logs.record.keys() - {*BASE, *IDS, "duration_seconds"} <= ATTRIBUTES.keys()
     assert logs.record["event"] in LOG_EVENTS
 
@@ -327,7 +348,7 @@ def test_every_attribute_of_a_request_that_is_logged_is_in_the_catalogue():
 )
 def test_whatever_a_client_sends_a_request_is_one_record(path, user, annotations):
     logs = Logs()
-    logs.sink.finish(request(path=path, user=user, annotations=annotations))
+    logs.finish(request(path=path, user=user, annotations=annotations))
     assert logs.stream.getvalue().count("\n") == 1
     assert logs.record["event"] == "request_finished"
 
@@ -340,7 +361,7 @@ def test_structlogs_configuration_is_neither_read_nor_changed():
     before = structlog.get_config()
     try:
         logs = Logs()
-        logs.sink.finish(request())
+        logs.finish(request())
         assert logs.record["event"] == "request_finished"
         assert structlog.get_config() == before
     finally:
@@ -349,14 +370,14 @@ def test_structlogs_configuration_is_neither_read_nor_changed():
 
 def test_console_format_is_for_people():
     logs = Logs(log_format="console")
-    logs.sink.finish(request(route="/items/<int:id>"))
+    logs.finish(request(route="/items/<int:id>"))
     assert "GET     /items/<int:id>" in logs.stream.getvalue()
 
 
 def test_records_go_to_a_file(tmp_path):
     path = tmp_path / "app.log"
     logs = Logs(log_stream=str(path))
-    logs.sink.finish(request())
+    logs.finish(request())
     logs.sink.close()
     assert json.loads(path.read_text())["event"] == "request_finished"
 
@@ -364,7 +385,7 @@ def test_records_go_to_a_file(tmp_path):
 def test_a_file_that_cannot_be_written_is_an_oserror(tmp_path):
     logs = Logs(log_stream=str(tmp_path / "missing" / "app.log"))
     with pytest.raises(FileNotFoundError):
-        logs.sink.finish(request())
+        logs.finish(request())
 
 
 def test_a_file_that_cannot_be_written_is_a_warning_at_the_start(tmp_path, caplog):

@@ -48,10 +48,9 @@ def request() -> RequestRecord:
 def writers(directory: Path) -> Iterator[tuple[str, Callable[[int], None]]]:
     """Yield each side's name and what writes so many records, every one at a time of day of its own."""
     sink = LogsSink(Config(service_name="shop", log_stream=str(directory / "sink.json")))
-    record = request()
+    record, finish = request(), sink.finisher()
 
     def by_sink(records: int) -> None:
-        finish = sink.finish
         for _ in range(records):
             record.ended_unix_ns += 1_000_000
             finish(record)
