@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import subprocess
 import sys
@@ -36,7 +35,8 @@ def rows(heading: str) -> list[tuple[set[str], str]]:
 
 def public_names(kind: type) -> set[str]:
     properties = {name for name, value in vars(kind).items() if isinstance(value, property)}
-    return {field.name for field in dataclasses.fields(kind)} | properties
+    slots: tuple[str, ...] = getattr(kind, "__slots__", ())
+    return {*slots, *properties}
 
 
 @pytest.mark.parametrize(
