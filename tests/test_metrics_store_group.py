@@ -313,8 +313,9 @@ def test_a_full_disk_is_one_warning_and_the_numbers_go_on(path: Path, caplog: py
             shared.things.child(f"{number}").inc()
         assert shared.store.group is None
         assert shared.value("things_total") == 3_000
-        assert caplog.text.count("cannot be shared") == 1
-        assert "metrics_shared=" in caplog.text
+        told = [line for line in caplog.text.splitlines() if "cannot be shared" in line and str(path) in line]
+        assert len(told) == 1, caplog.text
+        assert "metrics_shared=" in told[0]
 
     with caplog.at_level(logging.WARNING), child(act):
         pass
@@ -466,7 +467,8 @@ def test_the_warning_is_told_after_the_lock_is_released(path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000))
         for number in range(3_000):
             shared.things.child(f"{number}").inc()
-        assert free == [True]
+        assert free  # a warning, and perhaps one of a store that an earlier test has left
+        assert all(free)
 
     with child(act):
         pass

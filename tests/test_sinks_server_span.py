@@ -826,6 +826,7 @@ def test_the_sdks_own_metrics_count_a_span_that_was_never_started(monkeypatch: p
     meters.shutdown()
 
 
+@needs_fast_path
 @pytest.mark.parametrize(
     "sampler",
     [
