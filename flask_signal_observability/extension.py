@@ -186,7 +186,6 @@ class Observability(Watching):
                     config.flush_timeout_seconds,
                     __version__,
                 )
-            sinks.append(metrics)
         if config.logs:
             dropped = None if metrics is None else partial(metrics.dropped, LogsSink.name)
             sinks.append(LogsSink(config, dropped=dropped, follows_traces=providers.exports(provider)))
@@ -195,6 +194,8 @@ class Observability(Watching):
             if metrics is not None:
                 audit.count, audit.count_written = metrics.audited, metrics.audit_written
             sinks.append(audit)
+        if metrics is not None:
+            sinks.append(metrics)  # behind the audit sink, which leaves it what to count
         return [*sinks, *self._sinks]
 
 

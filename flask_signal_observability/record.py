@@ -36,6 +36,7 @@ class RequestRecord:
         "annotations",
         "app",
         "app_name",
+        "audit_written",
         "audited",
         "client_address",
         "client_disconnected",
@@ -182,6 +183,8 @@ class RequestRecord:
         # What the built-in sinks keep. An attribute of its own costs a third of a place in ``state``.
         self.span: Any = None
         """What stands for the server span, from the tracing sink."""
+        self.audit_written = False
+        """The audit sink has written the end of the request; the metrics sink, which comes after it, counts that."""
         self.context: Any = None
         """What of OpenTelemetry's is current in the request's code: it holds the span, which must not hold it."""
         self.active: Any = None

@@ -154,9 +154,20 @@ def test_requests_are_not_audited_unless_asked_for(files):
 
 def test_an_audited_request_is_one_line_at_the_time_of_its_end(make):
     files = make(audit_requests=True)
-    files.sink.finish(request(path="/api/x", user="alice", client_address="2001:db8::1"))
+    record = request(path="/api/x", user="alice", client_address="2001:db8::1")
+    files.sink.finish(record)
     assert files.lines() == ["[2026-11-22T10:09:00.123456+00:00] alice@2001:db8::1 accessed /api/x"]
-    assert files.outcomes == ["written"]
+    assert record.audit_written is True
+    assert files.outcomes == []
+
+
+def test_an_audited_request_that_is_lost_is_none_that_was_written(make, tmp_path):
+    files = make(audit_requests=True, audit_path=str(tmp_path / "logs" / "audit.log"))
+    record = request(path="/x")
+    with pytest.raises(FileNotFoundError):
+        files.sink.finish(record)
+    assert record.audit_written is False
+    assert files.outcomes == ["lost"]
 
 
 def test_an_audited_request_of_nobody_is_anonymous(make):

@@ -67,7 +67,8 @@ class AuditSink(Sink):
         self.count: Callable[[str], None] | None = None
         """Counts one audit line that is not in the file by its outcome, ``lost`` or ``stderr``; None: nobody counts."""
         self.count_written: Callable[[], None] | None = None
-        """Counts one that is. It is counted as lost as well when it goes away with its deleted file."""
+        """Counts one that is, but for the ends of requests: see ``RequestRecord.audit_written``. It is counted as lost
+        as well when it goes away with its deleted file."""
         self._guard = guard
         self._app_repr = app_repr
         self._message = config.exception_message
@@ -143,8 +144,7 @@ class AuditSink(Sink):
         except BaseException:
             self._not_written(line)
             raise
-        if self.count_written is not None:
-            self.count_written()
+        record.audit_written = True
 
     def answer(self, record: RequestRecord, unix_ns: int) -> None:
         """Write the request before its response goes out, for ``audit_on_error="closed"``; ``finish`` then does not.

@@ -60,8 +60,10 @@ class MetricsSink(Sink):
         self._error_types = Vocabulary(config.max_label_values)
         self._templates = Vocabulary(config.max_label_values)
         self._categories = Vocabulary(config.max_label_values)
-        self.audit_written: Callable[[], None] = self._audit_records.child("written").inc
+        audit_written = self._audit_records.child("written")
+        self.audit_written: Callable[[], None] = audit_written.inc
         """Counts an audit record that is in the file."""
+        self._audit_written_index: int = audit_written.index
         self._shapes = Shapes(config, app_name, families, self._routes, self._error_types)
         self._known_shapes = self._shapes.known
         self.push: Push | None = None
@@ -152,6 +154,8 @@ class MetricsSink(Sink):
             seconds = words[shape.sum] + duration_ns
             words[shape.sum] = seconds if seconds < MAX_CELL else MAX_CELL
             words[shape.signals] += 1
+            if record.audit_written:
+                words[self._audit_written_index] += 1
             if size is not None:
                 size = size if size < MAX_AMOUNT else MAX_AMOUNT
                 words[shape.size_buckets + bisect_left(shape.size_bounds, size)] += 1
