@@ -16,6 +16,7 @@ from . import providers
 from . import receivers
 from . import shutdown
 from . import signals
+from . import teardowns
 from .access import make_rule
 from .boundary import Boundary
 from .config import Config
@@ -144,8 +145,7 @@ class Observability(Watching):
         app.wsgi_app = boundary  # type: ignore[method-assign]
         boundary.warn_of_hidden_view()
         app.extensions[EXTENSION] = pipeline
-        counted = metrics is not None or bool(self._sinks)
-        receivers.connect(app, pipeline, context_signals=config.context_signals, counted=counted)
+        connect(app, pipeline, context_signals=config.context_signals, counted=metrics is not None or bool(self._sinks))
         if config.record_handled_exceptions:
             receivers.observe_handled_exceptions(app)
         signals.register(pipeline)
@@ -197,6 +197,13 @@ class Observability(Watching):
         if metrics is not None:
             sinks.append(metrics)  # behind the audit sink, which leaves it what to count
         return [*sinks, *self._sinks]
+
+
+def connect(app: Flask, pipeline: Pipeline, *, context_signals: bool, counted: bool) -> None:
+    """Observe the app's signals; ``counted``: somebody counts them, and some have nothing else to tell."""
+    receivers.connect(app, pipeline, contexts=context_signals and counted)
+    if context_signals:
+        teardowns.precede_signals(app, pipeline, counted=counted)
 
 
 def check_unshared(settings: dict[str, Any]) -> None:

@@ -38,6 +38,8 @@ EXTENSION = "observability"
 
 SERVER_ERROR = 500
 
+CONTEXT_CHANGES = {"appcontext_pushed": +1, "appcontext_popped": -1}
+
 Stage = tuple[tuple[str, "Callable[..., None]"], ...]
 
 
@@ -258,6 +260,20 @@ class Pipeline:
     def signal(self, signal: str) -> None:
         """A lifecycle signal was sent outside an observed request."""
         self.guard.each("signal", self._signal, self.app_name, signal)
+
+    def signal_elsewhere(self, signal: str, record: RequestRecord | None) -> None:
+        """A signal was sent that is not about an open, observed request of this app; ``record`` is what is current."""
+        change = CONTEXT_CHANGES.get(signal, 0)
+        if record is not None and record.app is self.app:
+            if record.duration_ns is None:
+                return  # excluded
+            if change < 0 < record.open_contexts:
+                # Pushed while the request was open, and popped after it: it went with the request.
+                record.contexts_before -= 1
+                change = 0
+        self.signal(signal)
+        if change:
+            self.context(change)
 
 
 def _stage(sinks: Iterable[Any], stage: str) -> Stage:

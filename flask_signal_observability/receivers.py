@@ -1,4 +1,4 @@
-"""One receiver for each of Flask's ten signals: they fill the record and tell the pipeline.
+"""The receivers of Flask's signals, but for the two of ``teardowns``: they fill the record and tell the pipeline.
 
 The receivers are functions of this module, connected with ``sender=app``: they hold no app, so an app that is dropped
 is collected together with its connections. A receiver that raised would stop Blinker's dispatch and turn a 200 into a
@@ -33,6 +33,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from .pipeline import EXTENSION
 from .record import EventRecord
+from .record import MAX_SIGNALS_HELD
 from .record import PendingRender
 from .record import record_here
 
@@ -46,14 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["connect", "observe_handled_exceptions"]
 
-MAX_SIGNALS_HELD = 256
-"""Signals that a request keeps until it is over; a stream that renders for an hour has its others counted at once."""
-
 MAX_PENDING_RENDERS = 64
 """Renders that have begun and not ended: beyond these the oldest one is taken to have ended."""
-
-APPCONTEXT_PUSHED, APPCONTEXT_POPPED = "appcontext_pushed", "appcontext_popped"
-CONTEXT_CHANGES = {APPCONTEXT_PUSHED: +1, APPCONTEXT_POPPED: -1}
 
 renders_outside: ContextVar[tuple[PendingRender, ...]] = ContextVar(
     "flask_signal_observability.renders_outside", default=()
@@ -101,12 +96,6 @@ def got_request_exception(pipeline: Pipeline, record: RequestRecord | None, payl
     pipeline.fail(record, payload["exception"])
 
 
-def request_tearing_down(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
-    """The last moment at which the user can be read, for a request that had neither a response nor an error."""
-    if record is not None and record.streamed is None and not record.errors:
-        pipeline.learn_user(record)
-
-
 def before_render_template(pipeline: Pipeline, record: RequestRecord | None, payload: dict[str, Any]) -> None:
     """A render begins."""
     now_ns = time.perf_counter_ns()
@@ -149,14 +138,15 @@ def _counting_receiver(name: str) -> Callable[..., None]:
     """Return the Blinker receiver for a signal of which nothing is told but that it was sent."""
 
     def receive(app: flask.Flask, /, **_: Any) -> None:
-        # The hot path: three of these run in every request.
+        # The hot path: two of these run in every request.
         record = record_here()
-        if record is not None and record.observed_app is app:
-            record.signals.append(name)
-            if len(record.signals) >= MAX_SIGNALS_HELD:
-                record.pipeline.count_signals(record)
-        else:
-            _elsewhere(name, app, record)
+        if record is None or record.observed_app is not app:
+            app.extensions[EXTENSION].signal_elsewhere(name, record)
+            return
+        sent = record.signals
+        sent.append(name)
+        if len(sent) >= MAX_SIGNALS_HELD:
+            record.pipeline.count_signals(record)
 
     receive.__name__ = receive.__qualname__ = name
     return receive
@@ -188,44 +178,10 @@ def _receiver(act: Act) -> Callable[..., None]:
     return receive
 
 
-def _elsewhere(name: str, app: flask.Flask, record: RequestRecord | None) -> None:
-    """Count a signal that is not about an open request of this app."""
-    pipeline: Pipeline = app.extensions[EXTENSION]
-    if record is not None and record.app is app:
-        if record.duration_ns is None:
-            return  # excluded
-        if name == APPCONTEXT_POPPED and record.open_contexts > 0:
-            # Pushed while the request was open, and popped after it: it went with the request.
-            record.contexts_before -= 1
-            pipeline.signal(name)
-            return
-    pipeline.signal(name)
-    change = CONTEXT_CHANGES.get(name)
-    if change is not None:
-        pipeline.context(change)
-
-
-COUNTED_SIGNALS = {
-    signals.appcontext_tearing_down: _counting_receiver("appcontext_tearing_down"),
-    signals.appcontext_pushed: _counting_receiver(APPCONTEXT_PUSHED),
-    signals.appcontext_popped: _counting_receiver(APPCONTEXT_POPPED),
+CONTEXT_SIGNALS = {
+    signals.appcontext_pushed: _counting_receiver("appcontext_pushed"),
+    signals.appcontext_popped: _counting_receiver("appcontext_popped"),
 }
-
-_ask_at_teardown = _receiver(request_tearing_down)
-
-
-def _receive_teardown(app: flask.Flask, /, **payload: Any) -> None:
-    # The hot path: mostly there was an answer, and with it the user was read.
-    record = record_here()
-    if record is None or record.streamed is None or record.observed_app is not app:
-        _ask_at_teardown(app, **payload)
-        return
-    record.signals.append("request_tearing_down")
-    if len(record.signals) >= MAX_SIGNALS_HELD:
-        record.pipeline.count_signals(record)
-
-
-TEARDOWN_SIGNALS = {signals.request_tearing_down: _receive_teardown}
 
 REQUEST_SIGNALS = {
     signals.request_started: _receiver(request_started),
@@ -239,7 +195,6 @@ REQUEST_SIGNALS = {
 ACTS: tuple[Act, ...] = (
     request_started,
     request_finished,
-    request_tearing_down,
     got_request_exception,
     before_render_template,
     template_rendered,
@@ -268,7 +223,7 @@ def observe_handled_exceptions(app: flask.Flask) -> None:
     app.handle_user_exception = handle_user_exception  # type: ignore[assignment, method-assign]
 
 
-def connect(app: flask.Flask, pipeline: Pipeline, *, context_signals: bool, counted: bool) -> None:
+def connect(app: flask.Flask, pipeline: Pipeline, *, contexts: bool) -> None:
     """Connect the receivers to ``app``.
 
     Held strongly: they live as long as this module, and a weak reference would be looked up at every signal.
@@ -276,14 +231,10 @@ def connect(app: flask.Flask, pipeline: Pipeline, *, context_signals: bool, coun
     Args:
         app: The sender.
         pipeline: The app's; it keeps what the receivers do, each behind its guard.
-        context_signals: Whether to receive the four context and teardown signals.
-        counted: Whether anybody counts signals. Three of the four have nothing else to tell, and each costs a request
-            what Blinker takes to send it: the row ``receivers`` of ``tests/benchmarks/overhead.py --instructions``.
+        contexts: Whether to receive appcontext_pushed and appcontext_popped, too. They have nothing to tell but that
+            they were sent, and each costs a request what Blinker takes to send it: the row ``receivers`` of
+            ``tests/benchmarks/overhead.py --instructions``.
     """
     pipeline.acts = {act.__name__: pipeline.guard.around("receivers", act.__name__, act) for act in ACTS}
-    wanted = [REQUEST_SIGNALS]
-    if context_signals:
-        wanted += [TEARDOWN_SIGNALS, COUNTED_SIGNALS] if counted else [TEARDOWN_SIGNALS]
-    for receivers in wanted:
-        for signal, receiver in receivers.items():
-            signal.connect(receiver, sender=app, weak=False)
+    for signal, receiver in ({**REQUEST_SIGNALS, **CONTEXT_SIGNALS} if contexts else REQUEST_SIGNALS).items():
+        signal.connect(receiver, sender=app, weak=False)

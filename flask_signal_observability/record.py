@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "MAX_SIGNALS_HELD",
     "REFUSED",
     "EventRecord",
     "Outputs",
@@ -333,6 +334,9 @@ class EventRecord:
         self.refused = False
         """It had to be written and could not be: whoever sent it must not go on."""
 
+
+MAX_SIGNALS_HELD = 256
+"""Signals that a request keeps until it is over; a stream that renders for an hour has its others counted at once."""
 
 REFUSED = "refused"
 """The key in ``RequestRecord.state`` of the mark that a request which had to be audited could not be."""

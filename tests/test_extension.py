@@ -30,6 +30,8 @@ from flask_signal_observability import ConfigurationError
 from flask_signal_observability import Observability
 from flask_signal_observability import Sink
 from flask_signal_observability.catalogue import SIGNALS
+from flask_signal_observability.teardowns import TEARDOWN_SIGNALS
+from flask_signal_observability.teardowns import told_here
 
 from .conftest import DURATION
 from .conftest import Observed
@@ -174,12 +176,14 @@ def test_each_sink_can_be_switched_off(observe: Observe, sink: str) -> None:
     assert outputs == {**dict.fromkeys(outputs, 1), sink: 0}
 
 
-def test_all_ten_signals_have_a_receiver_and_go_with_their_app() -> None:
+def test_all_ten_signals_are_observed_and_go_with_their_app() -> None:
     app = Flask("shop")
     gc.collect()
     before = {name: sum(map(len, getattr(signals, name)._by_sender.values())) for name in SIGNALS}
     Observability(app, registry=CollectorRegistry(), tracing=False, logs=False, audit=False)
-    assert all(getattr(signals, name).has_receivers_for(app) for name in SIGNALS)
+    received = {name for name in SIGNALS if getattr(signals, name).has_receivers_for(app)}
+    assert received == set(SIGNALS) - set(TEARDOWN_SIGNALS)
+    assert all(told_here(app, name) for name in TEARDOWN_SIGNALS)
     gone = weakref.ref(app)
     del app
     gc.collect()
@@ -210,14 +214,16 @@ def test_signals_that_are_only_counted_are_received_where_somebody_counts(
     observe: Observe, settings: dict[str, Any], connected: bool
 ) -> None:
     observed = observe(**settings)
-    for signal in (signals.appcontext_pushed, signals.appcontext_tearing_down, signals.appcontext_popped):
+    for signal in (signals.appcontext_pushed, signals.appcontext_popped):
         assert bool(list(signal.receivers_for(observed.app))) is connected
-    assert list(signals.request_tearing_down.receivers_for(observed.app))
+    assert told_here(observed.app, "appcontext_tearing_down") is connected
+    assert told_here(observed.app, "request_tearing_down")
 
 
 def test_context_signals_can_be_left_alone(observe: Observe) -> None:
     observed = observe(context_signals=False)
     assert not signals.appcontext_pushed.has_receivers_for(observed.app)
+    assert not any(told_here(observed.app, signal) for signal in TEARDOWN_SIGNALS)
     observed.app.add_url_rule("/", view_func=lambda: "")
     observed.client().get("/")
     assert observed.value("flask_signals_total", signal="request_started") == 1

@@ -12,6 +12,7 @@ import flask.signals
 
 from ..catalogue import SIGNALS
 from ..signals import event_bus
+from ..teardowns import told_here
 from ..watching.watch import Watches
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def signals_of(pipeline: Pipeline) -> list[ObservedSignal]:
 def _flask_signal(name: str, pipeline: Pipeline) -> ObservedSignal:
     signal = getattr(flask.signals, name)
     sinks = {getattr(sink, "name", "") for sink in pipeline.sinks}
-    is_observed = any(_is_ours(receiver) for receiver in signal.receivers_for(pipeline.app))
+    is_observed = _is_received(signal, pipeline) or told_here(pipeline.app, name)
     outputs = [text for sink, text in (*OUTPUTS[name], COUNTED) if sink in sinks] if is_observed else []
-    return _told(signal, name, "flask", outputs, pipeline)
+    return _told(signal, name, "flask", outputs, pipeline, is_observed=is_observed)
 
 
 def _watches_of(pipeline: Pipeline) -> list[Watch]:
@@ -106,7 +107,7 @@ def _watches_of(pipeline: Pipeline) -> list[Watch]:
 
 
 def _watched(watch: Watch, pipeline: Pipeline) -> ObservedSignal:
-    return _told(watch.settings.signal, watch.name, "watched", list(_outputs_of(watch)), pipeline)
+    return _told(watch.settings.signal, watch.name, "watched", list(_outputs_of(watch)), pipeline, is_observed=True)
 
 
 def _outputs_of(watch: Watch) -> Iterator[str]:
@@ -128,7 +129,8 @@ def _of_event_bus(signal: blinker.NamedSignal, pipeline: Pipeline) -> ObservedSi
     sinks = {getattr(sink, "name", "") for sink in pipeline.sinks}
     own = OWN.get(signal.name)
     outputs = [text for sink, text in own or () if sink in sinks]
-    return _told(signal, signal.name, "unwatched" if own is None else "package", outputs, pipeline)
+    kind: Literal["unwatched", "package"] = "unwatched" if own is None else "package"
+    return _told(signal, signal.name, kind, outputs, pipeline, is_observed=_is_received(signal, pipeline))
 
 
 def _told(
@@ -137,16 +139,22 @@ def _told(
     kind: Literal["flask", "package", "watched", "unwatched"],
     outputs: list[str],
     pipeline: Pipeline,
+    *,
+    is_observed: bool,
 ) -> ObservedSignal:
     receivers = list(signal.receivers_for(pipeline.app))
     return ObservedSignal(
         name,
         kind,
-        any(_is_ours(receiver) for receiver in receivers) or kind == "watched",
+        is_observed,
         tuple(outputs),
         tuple(sorted(_name_of(receiver) for receiver in receivers if not _is_ours(receiver))),
         len(signal.receivers) - len(receivers),
     )
+
+
+def _is_received(signal: blinker.Signal, pipeline: Pipeline) -> bool:
+    return any(_is_ours(receiver) for receiver in signal.receivers_for(pipeline.app))
 
 
 def _is_ours(receiver: Any) -> bool:

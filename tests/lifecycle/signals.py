@@ -8,6 +8,8 @@ from typing import Any
 from flask import Flask
 from flask import signals
 
+from flask_signal_observability.teardowns import told_here
+
 LETTERS = {
     "P": signals.appcontext_pushed,
     "S": signals.request_started,
@@ -65,9 +67,12 @@ class Recorder:
         return {letter: counts[letter] for letter in LETTERS}
 
     def comes_before_the_extension(self, letter: str, app: Flask) -> bool:
-        """Tell which of the two receivers Blinker calls first."""
+        """Tell which of the two receivers Blinker calls first; of a teardown signal the extension has none."""
         receivers = list(LETTERS[letter].receivers_for(app))
         modules = [receiver.__module__ for receiver in receivers]
+        if told_here(app, METRIC_LABELS[letter]):
+            assert modules == [__name__]
+            return False
         assert "flask_signal_observability.receivers" in modules
         return modules.index("flask_signal_observability.receivers") > receivers.index(self._receivers[letter])
 

@@ -66,8 +66,16 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.letter)
-@pytest.mark.parametrize("first", [True, False], ids=["before ours", "after ours"])
+ORDERS = [
+    # Of the two teardown signals there is no receiver of ours that another one could come before.
+    pytest.param(row, first, id=f"{row.letter} {'before' if first else 'after'} ours")
+    for row in ROWS
+    for first in (True, False)
+    if not first or row.letter not in "RA"
+]
+
+
+@pytest.mark.parametrize(("row", "first"), ORDERS)
 def test_a_receiver_that_raises_leaves_one_of_each_output(
     row: Row, first: bool, observe: Observe, caplog: pytest.LogCaptureFixture
 ) -> None:
