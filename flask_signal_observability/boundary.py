@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 from typing import TYPE_CHECKING
 
+from .answer import Answer
+from .answer import has_body
+from .answer import response_reader
 from .record import current_record
 
 if TYPE_CHECKING:
@@ -22,15 +24,11 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .record import RequestRecord
 
-    Headers = list[tuple[str, str]]
     WSGIApplication = Callable[..., Iterable[bytes]]
 
 __all__ = ["Boundary", "ObservedBody"]
 
 logger = logging.getLogger("flask_signal_observability")
-
-LENGTH_OF_CONTENT_LENGTH = len("content-length")
-NO_BODY_STATUSES = frozenset({204, 304})
 
 
 class Boundary:
@@ -41,13 +39,10 @@ class Boundary:
         self.pipeline = pipeline
         self._metrics_path = pipeline.config.metrics_path
         self._exposition = None if self._metrics_path is None else exposition
-        self.request_id_header = pipeline.config.request_id_header
-        self.request_id_lower = pipeline.config.request_id_header.lower()
-        self.request_id_length = len(self.request_id_lower)
-        self.trace_response = pipeline.config.trace_response
         self._warned = False
-        self.read = pipeline.guard.around("boundary", "response", self._read)
-        """Learns what goes to the server, and returns the headers to add, if any."""
+        config = pipeline.config
+        read = response_reader(config.request_id_header, trace_response=config.trace_response)
+        self._read = pipeline.guard.around("boundary", "response", read)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request, or answer the scrape."""
@@ -61,8 +56,9 @@ class Boundary:
         unsent: Iterable[bytes] | None = None
         try:
             pipeline.attach(record)
-            answer = Answer(self, record, start_response)
-            body = unsent = self.wsgi_app(environ, start_response if record.excluded else answer)
+            if not record.excluded:
+                start_response = Answer(record, start_response, self._read)
+            body = unsent = self.wsgi_app(environ, start_response)
             if record.streamed is False or not self._is_streamed(body, record):
                 pipeline.finish(record)
                 return body
@@ -82,26 +78,6 @@ class Boundary:
             finally:
                 current_record.reset(token)
         return ObservedBody(body, record)
-
-    def _read(self, record: RequestRecord, status: str, headers: Headers) -> Headers | None:
-        """Learn what goes to the server, and return the headers to add, if any."""
-        # The hot path: most names are told apart by their length.
-        record.status = code_of(status)
-        record.response_headers = headers
-        record.response_size = None
-        has_request_id = False
-        id_length = self.request_id_length
-        for name, value in headers:
-            length = len(name)
-            if length == LENGTH_OF_CONTENT_LENGTH and name.lower() == "content-length":
-                record.response_size = int(value) if value.isdecimal() and has_body(record) else None
-            elif length == id_length and name.lower() == self.request_id_lower:
-                has_request_id = True
-        added = [] if has_request_id or record.request_id is None else [(self.request_id_header, record.request_id)]
-        if self.trace_response and record.trace_id is not None:
-            parent = f"00-{record.trace_id}-{record.span_id}-{record.sampled:02x}"
-            added += [("traceresponse", parent), ("Server-Timing", f'traceparent;desc="{parent}"')]
-        return added
 
     def _break_off(self, record: RequestRecord, unsent: Iterable[bytes] | None, error: BaseException) -> None:
         # A body that the server never gets, nobody else can close; Flask 3.0 has pushed its context for a stream.
@@ -134,64 +110,11 @@ class Boundary:
         return not (is_file or hasattr(body, "__len__") or record.response_size is not None)
 
 
-class Answer:
-    """The ``start_response`` of one request: it reads what goes to the server, and adds the request id.
-
-    As lenient as servers are: headers may be any iterable, ``exc_info`` a keyword.
-    """
-
-    __slots__ = ("_boundary", "_record", "_start_response", "_write")
-
-    def __init__(self, boundary: Boundary, record: RequestRecord, start_response: Callable[..., Any]) -> None:
-        self._boundary = boundary
-        self._record = record
-        self._start_response = start_response
-
-    def __call__(
-        self, status: str, headers: Iterable[tuple[str, str]], exc_info: Any = None
-    ) -> Callable[..., Any] | None:
-        """See PEP 3333. A server that has sent its headers raises what ``exc_info`` holds: then they stay as told."""
-        headers = list(headers)
-        record = self._record
-        told = record.status, record.response_headers, record.response_size
-        if not record.excluded:
-            added = self._boundary.read(record, status, headers)
-            if added:
-                headers = [*headers, *added]  # a copy: the record keeps what the app said
-        try:
-            if exc_info:
-                self._write = self._start_response(status, headers, exc_info)
-            else:
-                self._write = self._start_response(status, headers)
-        except BaseException:
-            record.status, record.response_headers, record.response_size = told
-            raise
-        # Servers return one, some tests' stand-ins do not: what was None stays None.
-        return None if self._write is None else self.write
-
-    def write(self, data: bytes) -> Any:
-        """See PEP 3333: it sends the headers, and a part of the body, past the iterable."""
-        self._record.written_bytes += len(data)
-        return self._write(data)
-
-
-@lru_cache(maxsize=256)
-def code_of(status: str) -> int | None:
-    """Return the code of a status line; None where it has none."""
-    code = status[:3]
-    return int(code) if code.isdecimal() else None
-
-
 def close(body: Iterable[bytes] | None) -> None:
     """Close what may have a ``close``, as PEP 3333 says."""
     close_body = getattr(body, "close", None)
     if close_body is not None:
         close_body()
-
-
-def has_body(record: RequestRecord) -> bool:
-    """Tell whether HTTP sends a body with this answer, whatever its Content-Length says (RFC 9110, section 6.4.1)."""
-    return record.method != "HEAD" and record.status not in NO_BODY_STATUSES
 
 
 class ObservedBody:

@@ -18,6 +18,7 @@ from .forwarding import address_of_hop
 from .forwarding import client_behind
 from .forwarding import MAX_HOP_LENGTH
 from .forwarding import PROXY_FIX
+from .record import Details
 from .redaction import mask_patterns
 from .text import utf8
 
@@ -29,10 +30,15 @@ if TYPE_CHECKING:
     from .record import RequestRecord
     from .redaction import Redaction
 
-__all__ = ["make_reader", "make_user_reader", "path_of", "prefix_of", "request_id_from"]
+__all__ = ["make_details_reader", "make_reader", "make_user_reader", "path_of", "prefix_of", "request_id_from"]
 
 LOADED_LOGIN_USER = "_login_user"
 """The attribute of ``flask.g`` where Flask-Login (0.6.3) keeps the user it has loaded; read nowhere else."""
+
+g_here = g._get_current_object
+"""Returns ``g`` itself. Bound once: to look for it in the proxy takes half of what it does."""
+
+new_tuple = tuple.__new__
 
 PLAIN_GLOBALS = Flask.app_ctx_globals_class
 
@@ -59,29 +65,27 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII).fullmatch
 
 
 def make_reader(config: Config, redaction: Redaction) -> Callable[[RequestRecord], None]:
-    """Return the function that copies into a record what its environ says.
+    """Return the function that copies into a record what its environ says and most outputs tell.
 
     It runs for every request and never raises for what a client can send; what is missing or malformed is None.
     Names and meanings are OpenTelemetry's (HTTP semantic conventions). Safe to use from several threads.
     """
     capture_query = config.capture_query
     mask_query = redaction.mask_query
-    mask_headers = redaction.mask_headers
-    headers = _captured(config.capture_request_headers)
     trusted_proxies = config.trusted_proxies
     client_of = client_behind(trusted_proxies)
 
     def read(record: RequestRecord) -> None:
-        # The hot path: 16 k instructions (callgrind, CPython 3.11) for a plain GET, 20 k behind a trusted proxy.
+        # The hot path: `python tests/benchmarks/overhead.py --instructions` has it in every row of ours.
         environ = record.environ
         get = environ.get
-        record.scheme = scheme = get("wsgi.url_scheme", "").lower()
+        record.details = None  # should they have been read before a ProxyFix
+        record.scheme = get("wsgi.url_scheme", "").lower()
         # Masked here, once, so that no output can differ in it.
-        record.path = mask_patterns(path_of(environ))
+        path = get("PATH_INFO", "")
+        record.path = mask_patterns(path if path.isascii() and path and not get("SCRIPT_NAME") else path_of(environ))
         if capture_query:
             record.query = mask_patterns(mask_query(_text(get("QUERY_STRING", "")))) or None
-        host = get("HTTP_HOST") or _host_of_server(get("SERVER_NAME", ""), get("SERVER_PORT", ""))
-        record.server_address, record.server_port = _address_and_port(host[:MAX_HOST_LENGTH], scheme)
         before_proxy_fix = get(PROXY_FIX)
         peer = get("REMOTE_ADDR") if before_proxy_fix is None else before_proxy_fix.get("REMOTE_ADDR")
         record.peer_address = peer = address_of_hop(peer[:MAX_HOP_LENGTH]) if peer else None
@@ -89,19 +93,35 @@ def make_reader(config: Config, redaction: Redaction) -> Callable[[RequestRecord
             record.client_address = peer
         else:
             record.client_address = client_of(environ, peer)
-        port = get("REMOTE_PORT")
-        record.peer_port = _port(port) if port else None
-        record.protocol_version = PROTOCOL_VERSIONS.get(get("SERVER_PROTOCOL", ""))
-        agent = get("HTTP_USER_AGENT")
-        record.user_agent = _text(agent) if agent else None
-        if headers:
-            record.request_headers = {
-                name: mask_headers(name, [_text(environ[key])]) for name, key in headers if key in environ
-            }
         size = get("CONTENT_LENGTH")
         record.request_size = _size(size) if size else None
 
     return read
+
+
+def make_details_reader(config: Config, redaction: Redaction) -> Callable[[RequestRecord], Details]:
+    """Return the function that tells what an environ says beyond that, for whoever asks; as the reader otherwise."""
+    mask_headers = redaction.mask_headers
+    headers = _captured(config.capture_request_headers)
+
+    def read_details(record: RequestRecord) -> Details:
+        # The hot path of a request that is sampled.
+        environ = record.environ
+        get = environ.get
+        host = get("HTTP_HOST") or _host_of_server(get("SERVER_NAME", ""), get("SERVER_PORT", ""))
+        address, port = _address_and_port(host[:MAX_HOST_LENGTH], record.scheme)
+        peer_port = get("REMOTE_PORT")
+        version = PROTOCOL_VERSIONS.get(get("SERVER_PROTOCOL", ""))
+        agent = get("HTTP_USER_AGENT")
+        if agent and not agent.isascii():
+            agent = _text(agent)
+        captured = None
+        if headers:
+            captured = {name: mask_headers(name, [_text(environ[key])]) for name, key in headers if key in environ}
+        told = address, port, _port(peer_port) if peer_port else None, version, agent or None, captured
+        return new_tuple(Details, told)  # as Details(...), without the function behind it
+
+    return read_details
 
 
 def path_of(environ: dict[str, Any]) -> str:
@@ -145,9 +165,15 @@ def make_user_reader(config: Config) -> Callable[[], str | None]:
 
 
 def _user_in_g() -> str | None:
-    here = g._get_current_object()  # one read of the proxy
-    # Without a call of its get(), unless the app has an app_ctx_globals_class of its own.
-    get = vars(here).get if type(here) is PLAIN_GLOBALS else getattr(here, "get", None) or vars(here).get
+    here = g_here()
+    if type(here) is PLAIN_GLOBALS:
+        # Without a call of its get(): mostly there is nothing in it.
+        here = here.__dict__
+        if not here:
+            return None
+    elif not hasattr(here, "get"):  # of an app_ctx_globals_class of the app's own
+        here = vars(here)
+    get = here.get
     user = get("current_user")
     # Flask-Login's current_user, kept in g, is a proxy: looking at it would load the user from the session.
     if user is None or isinstance(user, LocalProxy):
@@ -212,7 +238,7 @@ def _address_and_port(host: str, scheme: str) -> tuple[str | None, int | None]:
 
 def _port(value: object) -> int | None:
     """Return a port that the server gives as text or as a number."""
-    text = value if isinstance(value, str) else str(value)
+    text = str(value)
     if len(text) > MAX_PORT_DIGITS or not text.isdecimal():
         return None
     number = int(text)

@@ -67,8 +67,11 @@ class Pipeline:
         """What has to live as long as the app."""
         self.keywords: list[Mapping[str, Any]] = []
         """The settings of each ``Observability`` that was given this app; those of the first are in force."""
-        self.read_environ = identity.make_reader(config, Redaction(config.redact))
-        self._read_user = identity.make_user_reader(config)
+        redaction = Redaction(config.redact)
+        self.read_environ = identity.make_reader(config, redaction)
+        self.read_details = identity.make_details_reader(config, redaction)
+        self.user: Callable[[], str | None] = guard.asking("identity", "user", identity.make_user_reader(config))
+        """Returns the current user's id; None where there is none or where asking failed."""
         self._request_id_key = "HTTP_" + config.request_id_header.upper().replace("-", "_")
         self._known_methods = _known_methods()
         self._exclusion = Exclusion(config.exclude)
@@ -153,12 +156,7 @@ class Pipeline:
     def learn_user(self, record: RequestRecord) -> None:
         """Ask who the user is while the request's contexts are there, until there is an answer."""
         if record.user is None:
-            record.user = self.guard.call("identity", "user", self._read_user)
-
-    def user(self) -> str | None:
-        """Return the current user's id; None where there is none or where asking failed."""
-        user: str | None = self.guard.call("identity", "user", self._read_user)
-        return user
+            record.user = self.user()
 
     def fail(self, record: RequestRecord | None, error: BaseException) -> None:
         """Tell an error that nobody handled, once; the first of a request gives its ``error_type``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import Any
+from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_SIGNALS_HELD",
     "REFUSED",
+    "Details",
     "EventRecord",
     "Outputs",
     "PendingRender",
@@ -22,6 +24,20 @@ __all__ = [
     "error_type_of",
     "record_here",
 ]
+
+
+class Details(NamedTuple):
+    """What the environ of a request says that spans alone tell."""
+
+    server_address: str | None = None
+    server_port: int | None = None
+    peer_port: int | None = None
+    protocol_version: str | None = None
+    user_agent: str | None = None
+    request_headers: dict[str, list[str]] | None = None
+
+
+NO_DETAILS = Details()
 
 
 class RequestRecord:
@@ -43,6 +59,7 @@ class RequestRecord:
         "client_disconnected",
         "context",
         "contexts_before",
+        "details",
         "duration_ns",
         "ended_unix_ns",
         "endpoint",
@@ -56,13 +73,10 @@ class RequestRecord:
         "parent",
         "path",
         "peer_address",
-        "peer_port",
         "pipeline",
-        "protocol_version",
         "query",
         "reader",
         "renders",
-        "request_headers",
         "request_id",
         "request_size",
         "response_headers",
@@ -70,8 +84,6 @@ class RequestRecord:
         "route",
         "sampled",
         "scheme",
-        "server_address",
-        "server_port",
         "signals",
         "span",
         "span_id",
@@ -83,7 +95,6 @@ class RequestRecord:
         "streamed",
         "trace_id",
         "user",
-        "user_agent",
         "written_bytes",
     )
 
@@ -132,16 +143,12 @@ class RequestRecord:
         """Decoded, with the prefix that the app is mounted under."""
         self.query: str | None = None
         """Redacted; None unless ``Config.capture_query`` is on."""
-        self.server_address: str | None = None
-        self.server_port: int | None = None
         self.client_address: str | None = None
         self.peer_address: str | None = None
-        self.peer_port: int | None = None
-        self.protocol_version: str | None = None
-        self.user_agent: str | None = None
-        self.request_headers: dict[str, list[str]] | None = None
         self.request_size: int | None = None
         """Bytes of the request's body, as its Content-Length says."""
+        self.details: Details | None = None
+        """What else it says, once somebody has asked; see :meth:`told_details`."""
 
         # What Flask's signals say.
         self.route: str | None = None
@@ -197,6 +204,43 @@ class RequestRecord:
     def describe(self) -> None:
         """Read from the environ what it says *now*: a ProxyFix inside the boundary may have changed it since."""
         self.reader(self)
+
+    def told_details(self) -> Details:
+        """Return what the environ says that spans alone tell; read when it is first asked for."""
+        details = self.details
+        if details is None:
+            details = self.details = NO_DETAILS if self.pipeline is None else self.pipeline.read_details(self)
+        return details
+
+    @property
+    def server_address(self) -> str | None:
+        """``server.address``: the host that was asked, IPv6 without brackets."""
+        return self.told_details().server_address
+
+    @property
+    def server_port(self) -> int | None:
+        """``server.port``: 80 or 443 by the scheme, where the client named none."""
+        return self.told_details().server_port
+
+    @property
+    def peer_port(self) -> int | None:
+        """``network.peer.port``."""
+        return self.told_details().peer_port
+
+    @property
+    def protocol_version(self) -> str | None:
+        """``network.protocol.version``."""
+        return self.told_details().protocol_version
+
+    @property
+    def user_agent(self) -> str | None:
+        """``user_agent.original``."""
+        return self.told_details().user_agent
+
+    @property
+    def request_headers(self) -> dict[str, list[str]] | None:
+        """Those of ``Config.capture_request_headers``, redacted."""
+        return self.told_details().request_headers
 
     @property
     def error(self) -> BaseException | None:

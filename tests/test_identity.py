@@ -19,6 +19,7 @@ from werkzeug.test import run_wsgi_app
 
 from flask_signal_observability.config import Config
 from flask_signal_observability.identity import LOADED_LOGIN_USER
+from flask_signal_observability.identity import make_details_reader
 from flask_signal_observability.identity import make_reader
 from flask_signal_observability.identity import make_user_reader
 from flask_signal_observability.identity import path_of
@@ -33,7 +34,9 @@ PEER = "192.0.2.1"
 def read(environ: dict[str, Any], **settings: Any) -> RequestRecord:
     """Return what the reader makes of an environ."""
     config = Config(**settings)
-    record = RequestRecord(None, "shop", environ, "GET", 0, 0, make_reader(config, Redaction(config.redact)))
+    redaction = Redaction(config.redact)
+    pipeline = SimpleNamespace(read_details=make_details_reader(config, redaction))
+    record = RequestRecord(None, "shop", environ, "GET", 0, 0, make_reader(config, redaction), pipeline)
     record.describe()
     return record
 

@@ -29,42 +29,43 @@ def request_attributes(record: RequestRecord) -> Attributes:
     """Return what is known of a request before it is answered, by the convention's names."""
     # The hot path: a dict that is written down and rarely thinned out costs half of one made by a comprehension;
     # to look for None among its values, each compared, would cost as much as to make it.
+    server_address, server_port, peer_port, protocol_version, user_agent, headers = record.told_details()
     attributes: dict[str, Any] = {
         "http.request.method": record.method,
         "url.scheme": record.scheme,
         "url.path": record.path,
-        "server.address": record.server_address,
-        "server.port": record.server_port,
+        "server.address": server_address,
+        "server.port": server_port,
         "client.address": record.client_address,
         "network.peer.address": record.peer_address,
-        "network.protocol.version": record.protocol_version,
-        "user_agent.original": record.user_agent,
+        "network.protocol.version": protocol_version,
+        "user_agent.original": user_agent,
         "http.route": record.route,
         "flask.endpoint": record.endpoint,
         "flask.request_id": record.request_id,
     }
     if (
-        record.server_port is None
+        server_port is None
         or record.client_address is None
         or record.peer_address is None
-        or record.protocol_version is None
-        or record.user_agent is None
+        or protocol_version is None
+        or user_agent is None
         or record.route is None
         or record.endpoint is None
         or record.request_id is None
-        or record.server_address is None
+        or server_address is None
     ):
         attributes = {key: value for key, value in attributes.items() if value is not None}
     if record.method_original is not None:
         attributes["http.request.method_original"] = record.method_original
     if record.query is not None:
         attributes["url.query"] = record.query
-    if record.peer_port is not None:
-        attributes["network.peer.port"] = record.peer_port
+    if peer_port is not None:
+        attributes["network.peer.port"] = peer_port
     if record.request_size is not None:
         attributes["http.request.body.size"] = record.request_size
-    if record.request_headers is not None:
-        for header, values in record.request_headers.items():
+    if headers is not None:
+        for header, values in headers.items():
             attributes[f"http.request.header.{header}"] = values
     return attributes
 

@@ -107,6 +107,8 @@ class TracingSink(Sink):
         if early is None:
             if span.identity is None:
                 span.start()
+            elif span.identity.is_recording:
+                record.told_details()  # here: a ProxyFix has acted, and no view has changed what it says
         elif early.is_recording():
             early.update_name(span_name(record))
             early.set_attributes(request_attributes(record))
@@ -150,7 +152,7 @@ class TracingSink(Sink):
         if not identity.is_recording:
             span.ended(None)
             return True
-        if record.request_headers or record.annotations or self._captures_response_headers:
+        if record.told_details().request_headers or record.annotations or self._captures_response_headers:
             return False  # these may hold anything
         attributes = request_attributes(record)
         self._attributes.add_response(attributes, record)
