@@ -19,6 +19,9 @@ __all__ = ["Answer", "has_body", "response_reader"]
 
 LENGTH_OF_CONTENT_LENGTH = len("content-length")
 NO_BODY_STATUSES = frozenset({204, 304})
+
+MAX_SIZES = 1024
+"""Sizes of responses that are kept as text and number."""
 UNTOLD: tuple[int | None, Headers | None, int | None] = (None, None, None)
 
 
@@ -44,7 +47,8 @@ class Answer:
         self, status: str, headers: Iterable[tuple[str, str]], exc_info: Any = None
     ) -> Callable[..., Any] | None:
         """See PEP 3333. A server that has sent its headers raises what ``exc_info`` holds: then they stay as told."""
-        headers = list(headers)
+        if type(headers) is not list:
+            headers = list(headers)
         record = self._record
         told = UNTOLD if record.status is None else (record.status, record.response_headers, record.response_size)
         if not record.excluded:
@@ -68,32 +72,39 @@ def response_reader(request_id_header: str, *, trace_response: bool) -> ReadResp
     """Return what learns from a status and headers that go to the server, and returns these headers with our own."""
     id_header = request_id_header.lower()
     id_length = len(id_header)
+    sizes = Sizes()
 
     def read(record: RequestRecord, status: str, headers: Headers) -> Headers:
-        # The hot path: most names are told apart by their length.
-        record.status = code_of(status)
+        # The hot path: most names are told apart by their length, and Werkzeug's by how it spells them.
+        record.status = code = code_of(status)
         record.response_headers = headers
         size = None
         has_request_id = False
         for name, value in headers:
-            length = len(name)
-            if length == LENGTH_OF_CONTENT_LENGTH and name.lower() == "content-length":
-                size = int(value) if value.isdecimal() else None
-            elif length == id_length and name.lower() == id_header:
+            if name == "Content-Length" or (len(name) == LENGTH_OF_CONTENT_LENGTH and name.lower() == "content-length"):
+                size = sizes[value]
+            elif len(name) == id_length and name.lower() == id_header:
                 has_request_id = True
-        record.response_size = size if size is None or has_body(record) else None
+        record.response_size = None if code in NO_BODY_STATUSES or record.method == "HEAD" else size  # as has_body()
+        request_id = record.request_id
         # A copy: the record keeps what the app said.
-        sent = (
-            headers
-            if has_request_id or record.request_id is None
-            else [*headers, (request_id_header, record.request_id)]
-        )
+        sent = headers if has_request_id or request_id is None else [*headers, (request_id_header, request_id)]
         if trace_response and record.trace_id is not None:
             parent = f"00-{record.trace_id}-{record.span_id}-{record.sampled:02x}"
             sent = [*sent, ("traceresponse", parent), ("Server-Timing", f'traceparent;desc="{parent}"')]
         return sent
 
     return read
+
+
+class Sizes(dict[str, "int | None"]):
+    """What a Content-Length says in bytes, by its text; None where that is no number."""
+
+    def __missing__(self, text: str) -> int | None:
+        if len(self) >= MAX_SIZES:
+            self.clear()
+        self[text] = size = int(text) if text.isdecimal() else None
+        return size
 
 
 def has_body(record: RequestRecord) -> bool:
