@@ -17,9 +17,13 @@ import threading
 from flask_signal_observability.catalogue import Metric
 from flask_signal_observability.metrics_store.family import Family
 from flask_signal_observability.metrics_store.store import MetricsStore
+from flask_signal_observability.config import Config
+from flask_signal_observability.record import RequestRecord
+from flask_signal_observability.sinks.metrics import MetricsSink
+from prometheus_client import CollectorRegistry
 
 
-class Interrupt(Exception):
+class Interrupt(BaseException):
     pass
 
 
@@ -43,14 +47,48 @@ def is_free(store):
 
 store = MetricsStore()
 cell = Family(Metric("things", "counter", "Things.", ()), store).child()
+sink = MetricsSink(Config(), "shop", CollectorRegistry())
+
+
+def request():
+    record = RequestRecord(None, "shop", {"wsgi.url_scheme": "http"}, "GET", 0, 0, lambda record: None)
+    record.end(1)
+    sink.open(record)
+    sink.finish(record)
+
+
+request()
 signal.signal(signal.SIGALRM, strike)
 for number in range(%d):
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 50e-6 + number * 1e-6)
-        while True:
-            cell.inc()
-    except Interrupt:
-        assert is_free(store), number
+    for count, counted in (cell.inc, store), (request, sink._store):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 50e-6 + number * 1e-6)
+            while True:
+                count()
+        except Interrupt:
+            assert is_free(counted), number
+held, done = threading.Event(), threading.Event()
+
+
+def hold():
+    with store.lock:
+        held.set()
+        done.wait(10)
+
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait(10)
+signal.setitimer(signal.ITIMER_REAL, 0.01)
+try:
+    cell.inc()
+except Interrupt:
+    assert not is_free(store), "it is the other thread's"
+else:
+    raise AssertionError("it did not wait")
+done.set()
+thread.join()
+assert is_free(store)
 """
 """In a process of its own: what measures coverage has locks, too, that a handler may strike in."""
 

@@ -36,7 +36,7 @@ class Active:
 
     def __init__(self, cell: Cell) -> None:
         self.index = cell.index
-        self.records: dict[int, RequestRecord] = {}
+        self.records: set[RequestRecord] = set()
 
 
 class AppInFlight:
@@ -50,26 +50,38 @@ class AppInFlight:
         self._contexts_outside = 0
         self.follows_contexts = True
         """Flask's context signals are observed."""
-        self._actives: dict[tuple[str, object], Active] = {}
+        # By scheme and method: two looks into dicts take less than one with a key made of the two.
+        self._actives: dict[object, dict[str, Active]] = {}
 
     def enter(self, record: RequestRecord) -> None:
         """Count a request in, under its method and the scheme that it has now, whatever a ProxyFix makes of it."""
-        key = record.method, record.environ.get("wsgi.url_scheme")
-        active = self._actives.get(key) or self._active(*key)
+        try:
+            active = self._actives[record.environ["wsgi.url_scheme"]][record.method]
+        except KeyError:
+            active = self._active(record.method, record.environ.get("wsgi.url_scheme"))
         record.active = active
+        records = active.records
         store = self._store
-        with store.lock:
-            records = active.records
-            records[id(record)] = record
+        lock = store.lock
+        # As in MetricsSink.finish.
+        try:
+            lock.acquire()
+            records.add(record)
             store.words[active.index] = len(records)
+        finally:
+            try:
+                lock.release()
+            except RuntimeError:
+                pass
 
     def _active(self, method: str, scheme: object) -> Active:
-        key = method, scheme_of(scheme)
-        cell = self._requests.child(self._app_name, *key)
+        label = scheme_of(scheme)
+        cell = self._requests.child(self._app_name, method, label)
         with self._store.lock:
-            if key not in self._actives:
-                self._actives[key] = Active(cell)
-            return self._actives[key]
+            actives = self._actives.setdefault(label, {})
+            if method not in actives:
+                actives[method] = Active(cell)
+            return actives[method]
 
     def leave(self, record: RequestRecord) -> None:
         """Count a request out, and with it the application contexts that nobody popped."""
@@ -77,7 +89,7 @@ class AppInFlight:
         if active is not None:
             store = self._store
             with store.lock:
-                active.records.pop(id(record), None)
+                active.records.discard(record)
                 store.words[active.index] = len(active.records)
 
     def add_contexts(self, change: int) -> None:
@@ -94,12 +106,15 @@ class AppInFlight:
     def forget(self) -> None:
         """Hold nothing: this is another process now."""
         self._contexts_outside = 0
-        for active in self._actives.values():
+        for active in self._all():
             active.records.clear()
 
     def _records(self) -> Iterator[RequestRecord]:
-        for active in list(self._actives.values()):
-            yield from list(active.records.values())
+        for active in self._all():
+            yield from active.records.copy()
+
+    def _all(self) -> list[Active]:
+        return [active for actives in self._actives.copy().values() for active in actives.copy().values()]
 
 
 class InFlight:

@@ -9,6 +9,7 @@ from .families import BODY_SIZE
 from .families import DURATION
 from .in_flight import scheme_of
 from .in_flight import SCHEMES
+from .signal_counts import AUDITED
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -20,28 +21,16 @@ if TYPE_CHECKING:
     from .signal_counts import AppSignals
     from .vocabulary import Vocabulary
 
-__all__ = ["Shape", "Shapes"]
+    Shape = tuple[int, int, int, int, int, int, tuple[int, ...], tuple[int, ...]]
+    """Where a finished request is counted: the cells of its signals, of its duration's buckets and sum, the slots of
+    their exemplars, the cells of its body's size, and the bounds of both. Eight attributes take thrice as long."""
+
+__all__ = ["Shapes"]
 
 STATUSES = range(100, 600)
 
 MAX_SHAPES = 20_000
 """Kinds of finished requests that are kept; there may be 256 sequences of signals for each series."""
-
-
-class Shape:
-    """Where a finished request is counted: the cells of its duration, its body's size and its signals."""
-
-    __slots__ = ("bounds", "buckets", "signals", "size_bounds", "size_buckets", "size_sum", "slots", "sum")
-
-    def __init__(self, duration: Histogram, size: Histogram, signals: int) -> None:
-        self.bounds = duration.bounds
-        self.buckets = duration.index
-        self.sum = duration.sum_index
-        self.slots = duration.slot_at(0)
-        self.size_bounds = size.bounds
-        self.size_buckets = size.index
-        self.size_sum = size.sum_index
-        self.signals = signals
 
 
 class Shapes:
@@ -73,14 +62,16 @@ class Shapes:
         )
         type_label = self._error_types.admit(error_type, self._duration)
         extra = tuple(self._annotated(record, name) for name in self._allowed)
-        signals = self._signals.sequence(tuple(record.signals))
-        shape = Shape(
-            self._duration.child(*common, type_label, *extra, max_series=self._max_series),
-            self._body_size.child(*common, max_series=self._max_series),
-            (signals or self._signals.nothing).index,
+        sent = (AUDITED, *record.signals) if record.audit_written else tuple(record.signals)
+        signals = self._signals.sequence(sent)
+        duration: Histogram = self._duration.child(*common, type_label, *extra, max_series=self._max_series)
+        size: Histogram = self._body_size.child(*common, max_series=self._max_series)
+        shape = (
+            *((signals or self._signals.nothing).index, duration.index, duration.sum_index, duration.slot_at(0)),
+            *(size.index, size.sum_index, duration.bounds, size.bounds),
         )
         if signals is None:
-            self._signals.add(record.signals)
+            self._signals.add(sent)
         known = self._duration.knows(*common, type_label, *extra) and self._body_size.knows(*common) and signals
         same = common[3] == route and type_label == error_type and record.scheme in SCHEMES and not extra
         if known and same and len(self.known) < MAX_SHAPES:
