@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 
 from flask import flash
 from flask import Flask
-from flask import message_flashed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_signal_observability import access_logged
 from flask_signal_observability.catalogue import SIGNALS
 from flask_signal_observability.metrics_store.store import MetricsStore
-from flask_signal_observability.sinks.families import Families
 from flask_signal_observability.sinks.signal_counts import MAX_SEQUENCES
 from flask_signal_observability.sinks.signal_counts import SignalCounts
 
@@ -120,31 +117,3 @@ def test_apps_are_counted_under_their_names_and_those_of_one_name_together() -> 
     counts.of("admin").add(["request_started"])
     rows = dict(store.read(exemplars=False).rows(store.families[NAME]))
     assert (rows["shop", "request_started"], rows["admin", "request_started"]) == (2, 1)
-
-
-def test_the_audit_lines_of_requests_are_counted_with_their_signals_and_are_none(
-    observe: Callable[..., Observed],
-) -> None:
-    app = Flask("shop")
-    observed = observe(app, audit_requests=True)
-
-    @app.route("/<word>")
-    def view(word: str) -> str:
-        if word == "told":
-            access_logged.send("view")
-        if word == "loud":
-            message_flashed.send(app, message="", category="")
-        return ""
-
-    client = observed.client()
-    client.get("/told")
-    client.get("/quiet")
-    signals = Families.of(observed.registry, (), "auto").signals.of("shop")
-    for length in range(MAX_SEQUENCES):
-        signals.sequence(("message_flashed",) * length)
-    client.get("/loud")  # in a sequence that there is no more room for
-    assert observed.value("flask_audit_records_total", outcome="written") == 3
-    assert observed.value("flask_audit_records_total", outcome="lost") == 0
-    sent = {sample.labels["signal"]: sample.value for sample in observed.samples(NAME)}
-    assert set(sent) == set(SIGNALS)
-    assert (sent["request_started"], sent["message_flashed"]) == (3, 1)

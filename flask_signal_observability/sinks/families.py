@@ -19,7 +19,6 @@ from .in_flight import CONTEXTS
 from .in_flight import InFlight
 from .signal_counts import SignalCounts
 from .signal_counts import SIGNALS_SENT
-from .signal_counts import with_audited
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -32,7 +31,6 @@ DURATION = "http_server_request_duration_seconds"
 BODY_SIZE = "http_server_response_body_size_bytes"
 OVERFLOW = "observability_series_overflow_total"
 INFO = "flask_app_info"
-AUDIT_RECORDS = "flask_audit_records_total"
 DERIVED = frozenset({SIGNALS_SENT, ACTIVE_REQUESTS, CONTEXTS})
 
 
@@ -53,7 +51,6 @@ class Families:
                     extra_labels=extra_labels if metric.name == DURATION else (),
                     overflow=overflow,
                     merge="any" if metric.name == INFO else "sum",
-                    derive=with_audited if metric.name == AUDIT_RECORDS else None,
                 )
                 overflow = overflow or family
         self.signals = SignalCounts(store)
@@ -63,7 +60,7 @@ class Families:
             cell.set(1)
         # There from the start, so that a rate can be taken of the first one.
         for outcome in ("written", "lost"):
-            self[AUDIT_RECORDS].child(outcome)
+            self["flask_audit_records_total"].child(outcome)
         self["otel_sdk_exporter_span_exported_total"].child("")
         registry.register(store)
         share(store, shared, 0 if registry is prometheus_client.REGISTRY else next(_registries))

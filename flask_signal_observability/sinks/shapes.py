@@ -9,7 +9,6 @@ from .families import BODY_SIZE
 from .families import DURATION
 from .in_flight import scheme_of
 from .in_flight import SCHEMES
-from .signal_counts import AUDITED
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -62,8 +61,7 @@ class Shapes:
         )
         type_label = self._error_types.admit(error_type, self._duration)
         extra = tuple(self._annotated(record, name) for name in self._allowed)
-        sent = (AUDITED, *record.signals) if record.audit_written else tuple(record.signals)
-        signals = self._signals.sequence(sent)
+        signals = self._signals.sequence(tuple(record.signals))
         duration: Histogram = self._duration.child(*common, type_label, *extra, max_series=self._max_series)
         size: Histogram = self._body_size.child(*common, max_series=self._max_series)
         shape = (
@@ -71,7 +69,7 @@ class Shapes:
             *(size.index, size.sum_index, duration.bounds, size.bounds),
         )
         if signals is None:
-            self._signals.add(sent)
+            self._signals.add(record.signals)
         known = self._duration.knows(*common, type_label, *extra) and self._body_size.knows(*common) and signals
         same = common[3] == route and type_label == error_type and record.scheme in SCHEMES and not extra
         if known and same and len(self.known) < MAX_SHAPES:

@@ -1,7 +1,7 @@
 """``flask_signals_total``: requests send the same few sequences of signals, so sequences are what is counted.
 
 A sequence is one cell, whatever its length; a scrape takes them apart. Others, sent outside of requests or in ever new
-sequences, are sequences of one. That a request's audit line was written is a word of its sequence, and no cell more.
+sequences, are sequences of one.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     from ..metrics_store.family import Row
     from ..metrics_store.store import MetricsStore
 
-__all__ = ["AUDITED", "MAX_SEQUENCES", "SIGNALS_SENT", "AppSignals", "SignalCounts", "with_audited"]
+__all__ = ["MAX_SEQUENCES", "SIGNALS_SENT", "AppSignals", "SignalCounts"]
 
 SIGNALS_SENT = "flask_signals_total"
-
-AUDITED = "audit_written"
-"""The word of a request whose end the audit sink has written; no signal has this name."""
 
 MAX_SEQUENCES = 256
 """A view that flashes or renders in a loop makes ever new sequences; beyond these each signal is counted by itself."""
@@ -89,9 +86,3 @@ def taken_apart(rows: list[Row], counted: Callable[[str], list[Row]]) -> list[Ro
         for signal in sequence.split():
             totals[signal] += times
     return [((app_name, signal), totals[signal]) for app_name, totals in apps.items() for signal in SIGNALS]
-
-
-def with_audited(rows: list[Row], counted: Callable[[str], list[Row]]) -> list[Row]:
-    """Return ``flask_audit_records_total`` with the ends of requests that were written, of all apps."""
-    ends = sum(times for (_, sequence), times in counted(SIGNALS_SENT) if AUDITED in sequence.split())
-    return [(labels, number + ends if labels == ("written",) else number) for labels, number in rows]
