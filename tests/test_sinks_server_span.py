@@ -36,6 +36,7 @@ from opentelemetry.trace import TraceFlags
 from opentelemetry.trace import TraceState
 
 from flask_signal_observability.sinks.server_span import starter as span_starter
+from flask_signal_observability.sinks.server_span.identity import context_of
 from flask_signal_observability.sinks.server_span.span import event_of
 from flask_signal_observability.sinks.server_span.span import ServerSpan
 from flask_signal_observability.sinks.server_span.starter import make_starter
@@ -697,8 +698,7 @@ def end_ours(tracer: trace.Tracer, parent: Context, attributes: dict[str, Any], 
     starter = make_starter(tracer)
     identity = starter.identify(parent)
     assert identity is not None
-    assert identity.ids == f"{identity.context.trace_id:032x}{identity.context.span_id:016x}"
-    if not identity.is_recording:
+    if not identity[0].is_recording:
         return
     times = START_NS, START_NS + 10**9
     if starter.end_unstarted(identity, NAME, attributes, status, *times) is None:
@@ -766,11 +766,11 @@ def test_a_sampler_that_is_replaced_is_asked_from_then_on() -> None:
     starter = make_starter(tracer)
     identity = starter.identify(NO_PARENT)
     assert identity is not None
-    assert identity.is_sampled
+    assert identity[0].is_sampled
     tracer.sampler = sampling.ALWAYS_OFF
     identity = starter.identify(NO_PARENT)
     assert identity is not None
-    assert not identity.is_sampled
+    assert not identity[0].is_sampled
 
 
 @needs_fast_path
@@ -843,10 +843,9 @@ def test_a_span_without_a_parent_is_sampled_where_its_sampler_says_so(sampler: s
     for _ in range(200):
         identity = starter.identify(Context())
         assert identity is not None
-        context = identity.context
+        context = context_of(identity)
         told = sampler.should_sample(Context(), context.trace_id, "").decision
-        assert identity.is_sampled == context.trace_flags.sampled == told.is_sampled()
-        assert identity.ids == f"{context.trace_id:032x}{context.span_id:016x}"
+        assert identity[0].is_sampled == context.trace_flags.sampled == told.is_sampled()
         assert context.is_valid
 
 
