@@ -39,12 +39,13 @@ from flask import Flask
 from opentelemetry.sdk.trace import TracerProvider
 from flask_signal_observability import Observability
 app = Flask("shop")
-Observability(app, tracer_provider=TracerProvider(shutdown_on_exit=False), metrics=False, logs=False, audit=False)
+provider = TracerProvider(shutdown_on_exit=False)
+Observability(app, tracer_provider=provider, metrics=False, logs=False, audit=False)
 
 @app.get("/")
 def index():
     context = trace.get_current_span().get_span_context()
-    child = trace.get_tracer("app").start_span("child").get_span_context()
+    child = provider.get_tracer("app").start_span("child").get_span_context()
     return [context.is_valid, context.trace_id == child.trace_id, len(Kept.seen)]
 
 assert app.test_client().get("/").json == [True, True, 1]

@@ -20,6 +20,7 @@ from .current_context import reset
 from .parents import Parents
 from .request_span import NAME
 from .request_span import stand_in
+from .server_span.identity import context_of
 from .server_span.span import UNSET
 from .server_span.starter import make_starter
 from .span_attributes import request_attributes
@@ -124,6 +125,8 @@ class TracingSink(Sink):
 
     def begin(self, record: RequestRecord, parent: Context, identity: Identity | None) -> trace.Span:
         """Start the real span; where a sampler or processor fails, that costs the span, not the request."""
+        if identity is not None and not identity[0].is_recording:
+            return trace.NonRecordingSpan(context_of(identity))
         if not record.path:
             record.describe()
         attributes = request_attributes(record)

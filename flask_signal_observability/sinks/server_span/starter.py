@@ -25,7 +25,7 @@ from .span import OwnAttributes
 from .span import PLAIN
 from .span import readable_span
 from .span import SERVER
-from .span import ServerSpan
+from .span import server_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Attributes = dict[str, AttributeValue]
     Roots = tuple[Decision | None, int, Decision, Decision]
-    """The decision, where it is one for all; else the bound that ``root_bound()`` tells, the one below it, the other."""
+    """The decision, where it is one for all; else the bound that ``root_bound()`` tells, that below it, the other."""
 
 __all__ = ["NEEDED", "Starter", "make_starter"]
 
@@ -200,7 +200,7 @@ class SdkStarter(Starter):
             identity, given = self._identity(parent_context, name, attributes)
         if not identity[0].is_recording:
             return trace.NonRecordingSpan(context_of(identity))
-        span = ServerSpan(tracer, name, identity, self._room)
+        span = server_span(tracer, name, identity, self._room)
         if (given is attributes or given == attributes) and self._is_clean(attributes):  # a sampler may have its own
             span._attributes = OwnAttributes(attributes)
         elif given:
