@@ -23,8 +23,7 @@ def context_here() -> SpanContext:
     span = trace.get_current_span()
     record = current_record.get()
     if record is not None and span is record.span:
-        identity = getattr(span, "identity", None)
-        if identity is not None:
-            context: SpanContext = identity.context
+        context: SpanContext | None = getattr(span, "settled_context", None)
+        if context is not None:
             return context
     return span.get_span_context()

@@ -19,6 +19,7 @@ DROPPED_BY_FLASK = re.compile(
 """What held the contexts before Flask's main branch merged them, and what holds them since."""
 
 HOLDERS = {
+    "sinks/current_context.py": "of opentelemetry.context; without them it is asked by its functions",
     "sinks/server_span/starter.py": "of opentelemetry.sdk.trace's tracer, each in NEEDED",
     "sinks/server_span/deferral.py": "of its samplers and processors; without them a span is started at once",
     "sinks/server_span/span.py": "of its spans, as its own test holds",

@@ -6,7 +6,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider
 
-from flask_signal_observability.sinks.request_span import RequestSpan
+from flask_signal_observability.sinks.request_span import stand_in
 from flask_signal_observability.sinks.server_span.starter import make_starter
 
 
@@ -18,7 +18,7 @@ def test_a_request_that_ends_while_another_thread_starts_its_span_leaves_none_th
         span.ended(None)  # what the thread of the request does meanwhile
         return tracer.start_span("late")
 
-    span = RequestSpan(begin, object(), Context(), identity)
+    span = stand_in(begin, object(), Context(), identity)
     span.start()
     assert not span.is_recording()
 
@@ -26,7 +26,7 @@ def test_a_request_that_ends_while_another_thread_starts_its_span_leaves_none_th
 def test_a_span_that_another_thread_started_a_moment_before_the_end_is_not_left_recording():
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
     identity = make_starter(tracer).identify(Context())
-    span = RequestSpan(lambda *_: tracer.start_span("late"), object(), Context(), identity)
+    span = stand_in(lambda *_: tracer.start_span("late"), object(), Context(), identity)
     span.start()
     span.ended(None)
     assert not span.is_recording()

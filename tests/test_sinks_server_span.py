@@ -35,7 +35,9 @@ from opentelemetry.trace import StatusCode
 from opentelemetry.trace import TraceFlags
 from opentelemetry.trace import TraceState
 
+from flask_signal_observability.providers import KernelIdGenerator
 from flask_signal_observability.sinks.server_span import starter as span_starter
+from flask_signal_observability.sinks.server_span.identity import context_of
 from flask_signal_observability.sinks.server_span.span import event_of
 from flask_signal_observability.sinks.server_span.span import ServerSpan
 from flask_signal_observability.sinks.server_span.starter import make_starter
@@ -697,8 +699,7 @@ def end_ours(tracer: trace.Tracer, parent: Context, attributes: dict[str, Any], 
     starter = make_starter(tracer)
     identity = starter.identify(parent)
     assert identity is not None
-    assert identity.ids == f"{identity.context.trace_id:032x}{identity.context.span_id:016x}"
-    if not identity.is_recording:
+    if not identity[0].is_recording:
         return
     times = START_NS, START_NS + 10**9
     if starter.end_unstarted(identity, NAME, attributes, status, *times) is None:
@@ -766,11 +767,11 @@ def test_a_sampler_that_is_replaced_is_asked_from_then_on() -> None:
     starter = make_starter(tracer)
     identity = starter.identify(NO_PARENT)
     assert identity is not None
-    assert identity.is_sampled
+    assert identity[0].is_sampled
     tracer.sampler = sampling.ALWAYS_OFF
     identity = starter.identify(NO_PARENT)
     assert identity is not None
-    assert not identity.is_sampled
+    assert not identity[0].is_sampled
 
 
 @needs_fast_path
@@ -814,12 +815,15 @@ def test_a_span_that_ended_without_being_started_says_so_and_stays_readable(obse
 
 
 @needs_fast_path
-def test_the_sdks_own_metrics_count_a_span_that_was_never_started(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("parent", [NO_PARENT, Context()])
+def test_the_sdks_own_metrics_count_a_span_that_was_never_started(
+    monkeypatch: pytest.MonkeyPatch, parent: Context
+) -> None:
     monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader], shutdown_on_exit=False)
     provider = TracerProvider(shutdown_on_exit=False, meter_provider=meters)
-    end_ours(provider.get_tracer("x"), NO_PARENT, {}, Status(StatusCode.UNSET))
+    end_ours(provider.get_tracer("x"), parent, {}, Status(StatusCode.UNSET))
     data: Any = reader.get_metrics_data()
     told = {m.name: m.data.data_points[0].value for m in data.resource_metrics[0].scope_metrics[0].metrics}
     assert (told["otel.sdk.span.started"], told["otel.sdk.span.live"]) == (1, 0)
@@ -843,10 +847,9 @@ def test_a_span_without_a_parent_is_sampled_where_its_sampler_says_so(sampler: s
     for _ in range(200):
         identity = starter.identify(Context())
         assert identity is not None
-        context = identity.context
+        context = context_of(identity)
         told = sampler.should_sample(Context(), context.trace_id, "").decision
-        assert identity.is_sampled == context.trace_flags.sampled == told.is_sampled()
-        assert identity.ids == f"{context.trace_id:032x}{context.span_id:016x}"
+        assert identity[0].is_sampled == context.trace_flags.sampled == told.is_sampled()
         assert context.is_valid
 
 
@@ -857,3 +860,51 @@ def test_a_sampler_that_was_derived_from_the_sdks_is_asked_about_a_span_without_
 
     starter = make_starter(TracerProvider(sampler=Moody(0.0), shutdown_on_exit=False).get_tracer("x"))
     assert starter.identify(Context()) is None  # it may look at the name: the span is started when that is known
+
+
+@needs_fast_path
+@pytest.mark.parametrize("generator", [id_generator.RandomIdGenerator(), KernelIdGenerator(), CountedIds(random=False)])
+@pytest.mark.parametrize("sampler", [sampling.ALWAYS_ON, sampling.DEFAULT_OFF, sampling.TraceIdRatioBased(1.0)])
+def test_spans_without_a_parent_have_ids_of_their_own_and_the_flags_that_the_sdk_gives_them(
+    generator: id_generator.IdGenerator, sampler: sampling.Sampler
+) -> None:
+    provider = TracerProvider(id_generator=generator, sampler=sampler, shutdown_on_exit=False)
+    tracer = provider.get_tracer("x")
+    starter = make_starter(tracer)
+    identities = [starter.identify(Context()) for _ in range(3)]
+    contexts = [context_of(identity) for identity in identities if identity is not None]
+    theirs = tracer.start_span("theirs", Context()).get_span_context()
+    assert {context.trace_flags for context in contexts} == {theirs.trace_flags}
+    assert all(context.trace_state == theirs.trace_state for context in contexts)
+    assert len({context.trace_id for context in contexts} | {context.span_id for context in contexts}) == 6
+
+
+@needs_fast_path
+@pytest.mark.parametrize("generator", [id_generator.RandomIdGenerator(), KernelIdGenerator()])
+def test_what_is_decided_of_spans_without_a_parent_is_decided_once(generator: id_generator.IdGenerator) -> None:
+    tracer = TracerProvider(id_generator=generator, shutdown_on_exit=False).get_tracer("x")
+    starter = make_starter(tracer)
+    decided = [identity[0] for identity in (starter.identify(Context()), starter.identify(Context())) if identity]
+    assert len(decided) == 2
+    assert decided[0] is decided[1]
+
+
+@needs_fast_path
+def test_an_id_generator_that_is_replaced_is_asked_from_then_on() -> None:
+    tracer: Any = TracerProvider(shutdown_on_exit=False).get_tracer("x")
+    starter = make_starter(tracer)
+    assert starter.identify(Context()) is not None
+    tracer.id_generator = CountedIds(random=False)
+    identity = starter.identify(Context())
+    assert identity is not None
+    assert identity[1:] == ((0x1234 << 100) + 1, 0xABCD_0002)
+    assert not context_of(identity).trace_flags.random_trace_id
+
+
+@needs_fast_path
+def test_a_tracer_that_is_switched_off_has_no_span_that_waits() -> None:
+    tracer: Any = TracerProvider(shutdown_on_exit=False).get_tracer("x")
+    starter = make_starter(tracer)
+    assert starter.identify(Context()) is not None
+    tracer._tracer_config = type(tracer._tracer_config)(is_enabled=False)
+    assert starter.identify(Context()) is None

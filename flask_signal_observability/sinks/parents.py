@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import INVALID_SPAN
 
+from .current_context import get_current
 from .request_span import NAME
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Parents:
 
     def of(self, record: RequestRecord) -> Context:
         """Return the context that the request's span is to be started in."""
-        context = otel_context.get_current()
+        context = get_current()
         if context:
             # A span that happens to be current here is not this request's caller: only an enclosing request is.
             outer: RequestSpan | None = record.parent.span if record.parent is not None else None

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN
 
+from .server_span.identity import context_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     Begin = Callable[[RequestRecord, Context, Identity | None], trace.Span | None]
 
-__all__ = ["NAME", "RequestSpan"]
+__all__ = ["NAME", "RequestSpan", "stand_in"]
 
 NAME = "tracing"
 """Of the sink; under it the guard counts what fails."""
@@ -38,28 +40,27 @@ class RequestSpan(trace.Span):
     has beyond the API's is found by name.
     """
 
-    # On the class, since most requests change none of them.
-    _starting = False
-    _has_children = False
-    _ended_span: Any = None
+    # What a class has under the name of an instance's attribute makes each store of that a long one (CPython 3.11):
+    # these are set by stand_in() alone.
+    _begin: Begin
+    _record: RequestRecord | None
+    _parent: Context
+    _settled_context: trace.SpanContext | None
+    _has_children: bool
+    _starting: bool
+    _ended_span: Any
+    identity: Identity | None
+    """What is settled of the span before it is started, where anything is."""
+    started_span: trace.Span | None
+    token: Any
+    """Gives back what was current before the request's code runs."""
 
-    def __init__(self, begin: Begin, record: RequestRecord, parent: Context, identity: Identity | None) -> None:
-        """Stand for the span of a request.
-
-        Args:
-            begin: Starts it; returns None where that fails, and does not raise.
-            record: The request's.
-            parent: Where the span's parent is.
-            identity: What is settled of the span, where anything is.
-        """
-        self._begin = begin
-        self._record: RequestRecord | None = record
-        self._parent = parent
-        self.identity = identity
-        """What is settled of the span before it is started, where anything is."""
-        self.started_span: trace.Span | None = None
-        self.token: Any = None
-        """Gives back what was current before the request's code runs."""
+    @property
+    def settled_context(self) -> trace.SpanContext | None:
+        """The span's context, where it is settled before the span is started; made when it is first asked for."""
+        if self._settled_context is None and self.identity is not None:
+            self._settled_context = context_of(self.identity)
+        return self._settled_context
 
     def start(self) -> trace.Span:
         """Return the real span, started now if it was not yet. Two threads may come here first."""
@@ -98,23 +99,24 @@ class RequestSpan(trace.Span):
         if self.started_span is not None or self._has_children:
             self.start().end()
         elif self.identity is not None:
-            self.identity.record_end_metrics()
-        self.identity = None
+            self.identity[0].record_end_metrics()
+        self.identity = self._settled_context = None
         self.started_span = trace.NonRecordingSpan(trace.get_current_span(self._parent).get_span_context())
         self._record = None
 
     def get_span_context(self) -> trace.SpanContext:
         """See :class:`opentelemetry.trace.Span`."""
-        if self.identity is None:
+        context = self.settled_context
+        if context is None:
             return self.start().get_span_context()
         self._has_children = True
-        return self.identity.context
+        return context
 
     def is_recording(self) -> bool:
         """See :class:`opentelemetry.trace.Span`."""
         if self.identity is None or self.started_span is not None:
             return self.start().is_recording()
-        return self.identity.is_recording and self._record is not None
+        return self.identity[0].is_recording and self._record is not None
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """See :class:`opentelemetry.trace.Span`."""
@@ -158,3 +160,22 @@ class RequestSpan(trace.Span):
         # What the SDK's span has beyond the API's: name, attributes, parent ...
         span = self.start() if self._ended_span is None else self._ended_span
         return getattr(span, name)
+
+
+def stand_in(begin: Begin, record: RequestRecord, parent: Context, identity: Identity | None) -> RequestSpan:
+    """Return what stands for the span of a request; ``__init__`` would cost each 500 instructions more.
+
+    Args:
+        begin: Starts it; returns None where that fails, and does not raise.
+        record: The request's.
+        parent: Where the span's parent is.
+        identity: What is settled of the span, where anything is.
+    """
+    span = RequestSpan()
+    span._begin = begin
+    span._record = record
+    span._parent = parent
+    span.identity = identity
+    span.started_span = span.token = span._settled_context = span._ended_span = None
+    span._starting = span._has_children = False
+    return span

@@ -14,9 +14,13 @@ from ..catalogue import SCHEMA_URL
 from ..providers import deliver
 from ..providers import flush
 from ..record import Sink
+from .current_context import attach
+from .current_context import get_current
+from .current_context import reset
 from .parents import Parents
 from .request_span import NAME
-from .request_span import RequestSpan
+from .request_span import stand_in
+from .server_span.identity import context_of
 from .server_span.span import UNSET
 from .server_span.starter import make_starter
 from .span_attributes import request_attributes
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from ..record import Outputs
     from ..record import RequestRecord
     from ..redaction import Redaction
+    from .request_span import RequestSpan
     from .server_span.identity import Identity
 
     Attributes = dict[str, AttributeValue]
@@ -73,9 +78,11 @@ class TracingSink(Sink):
         parent = self._parents.of(record)
         identity = self._starter.identify(parent)
         if identity is not None:
-            ids = identity.ids
-            record.trace_id, record.span_id, record.sampled = ids[:32], ids[32:], identity.is_sampled
-        span = record.span = RequestSpan(self._begin, record, parent, identity)
+            decision, trace_id, span_id = identity
+            record.trace_id = trace_id.to_bytes(16, "big").hex()
+            record.span_id = span_id.to_bytes(8, "big").hex()
+            record.sampled = decision.is_sampled
+        span = record.span = stand_in(self._begin, record, parent, identity)
         record.context = Context({**parent, SPAN_KEY: span}) if parent else Context({SPAN_KEY: span})
 
     def attach(self, record: RequestRecord) -> None:
@@ -83,20 +90,25 @@ class TracingSink(Sink):
         span: RequestSpan | None = record.span
         if span is None and record.excluded:
             parent = self._parents.of(record)
-            span = record.span = RequestSpan(self._begin, record, parent, None)
+            span = record.span = stand_in(self._begin, record, parent, None)
             span.abandon()
             record.context = parent
         if span is not None:
-            span.token = otel_context.attach(record.context)
+            span.token = attach(record.context)
 
     def detach(self, record: RequestRecord) -> None:
         """Give back the context of before; what the request had current goes on with its next chunk."""
         span: RequestSpan | None = record.span
-        if span is not None and span.token is not None:
-            if record.duration_ns is None:
-                record.context = otel_context.get_current()
-            token, span.token = span.token, None
-            otel_context.detach(token)
+        token = None if span is None else span.token
+        if span is None or token is None:
+            return
+        span.token = None
+        if record.duration_ns is None:
+            record.context = get_current()
+        try:
+            reset(token)
+        except ValueError:
+            otel_context.detach(token)  # which logs it
 
     def start(self, record: RequestRecord) -> None:
         """Start the span with its final name and route, or bring one up to date that was needed earlier."""
@@ -107,7 +119,7 @@ class TracingSink(Sink):
         if early is None:
             if span.identity is None:
                 span.start()
-            elif span.identity.is_recording:
+            elif span.identity[0].is_recording:
                 record.told_details()  # here: a ProxyFix has acted, and no view has changed what it says
         elif early.is_recording():
             early.update_name(span_name(record))
@@ -115,6 +127,8 @@ class TracingSink(Sink):
 
     def begin(self, record: RequestRecord, parent: Context, identity: Identity | None) -> trace.Span:
         """Start the real span; where a sampler or processor fails, that costs the span, not the request."""
+        if identity is not None and not identity[0].is_recording:
+            return trace.NonRecordingSpan(context_of(identity))
         if not record.path:
             record.describe()
         attributes = request_attributes(record)
@@ -133,8 +147,13 @@ class TracingSink(Sink):
             return
         span = waiting.started_span
         if span is None:
-            if waiting.identity is not None and self._end_unstarted(waiting, waiting.identity, record):
-                return
+            identity = waiting.identity
+            if identity is not None:
+                if not identity[0].is_recording:
+                    waiting.ended(None)
+                    return
+                if self._end_unstarted(waiting, identity, record):
+                    return
             span = waiting.start()
         if not span.is_recording():
             return
@@ -149,16 +168,14 @@ class TracingSink(Sink):
             span.end(record.ended_unix_ns)
 
     def _end_unstarted(self, span: RequestSpan, identity: Identity, record: RequestRecord) -> bool:
-        if not identity.is_recording:
-            span.ended(None)
-            return True
         if record.told_details().request_headers or record.annotations or self._captures_response_headers:
             return False  # these may hold anything
         attributes = request_attributes(record)
         self._attributes.add_response(attributes, record)
         status = UNSET if record.error_type is None else self._errors.status(record)
-        times = record.started_unix_ns, record.ended_unix_ns
-        ended = self._starter.end_unstarted(identity, span_name(record), attributes, status, *times)
+        ended = self._starter.end_unstarted(
+            identity, span_name(record), attributes, status, record.started_unix_ns, record.ended_unix_ns
+        )
         if ended is None:
             return False
         span.ended(ended)

@@ -8,10 +8,12 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import sampling
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from .identity import MAX_SPAN_ID
 
-__all__ = ["DROPPED", "SAMPLED", "can_wait", "root_bound"]
+__all__ = ["DROPPED", "SAMPLED", "always_random", "can_wait", "root_bound"]
 
 # A member of an enumeration is looked up at length (CPython 3.11).
 SAMPLED, DROPPED = sampling.Decision.RECORD_AND_SAMPLE, sampling.Decision.DROP
@@ -29,6 +31,10 @@ DELEGATES = (
 
 QUIET_CLASSES = (sdk.SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
 """Classes whose ``on_start`` and ``_on_ending`` do nothing."""
+
+
+CONSTANTS = tuple(getattr(kind, "is_trace_id_random", None) for kind in (IdGenerator, RandomIdGenerator))
+"""Methods that say the same each time."""
 
 
 def can_wait(tracer: Any, processors: Any) -> bool:
@@ -52,6 +58,13 @@ def root_bound(sampler: sampling.Sampler) -> int | None:
     if type(sampler) is sampling.TraceIdRatioBased and sampler.TRACE_ID_LIMIT == MAX_SPAN_ID:
         return sampler.bound
     return MAX_SPAN_ID + 1 if sampler is sampling.ALWAYS_ON else 0 if sampler is sampling.ALWAYS_OFF else None
+
+
+def always_random(generator: Any) -> bool | None:
+    """Tell whether a generator's trace ids are random; None where it has to be asked each time."""
+    if "is_trace_id_random" in getattr(generator, "__dict__", {}):
+        return None
+    return bool(generator.is_trace_id_random()) if type(generator).is_trace_id_random in CONSTANTS else None
 
 
 def is_quiet(processor: sdk.SpanProcessor) -> bool:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from typing import Any
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from opentelemetry.trace import TraceFlags
 
+from .deferral import always_random
 from .deferral import can_wait
 from .deferral import DROPPED
 from .deferral import root_bound
 from .deferral import SAMPLED
+from .identity import context_of
+from .identity import Decision
 from .identity import FLAGS
-from .identity import Identity
 from .identity import MAX_SPAN_ID
 from .identity import NO_STATE
 from .span import OwnAttributes
 from .span import PLAIN
 from .span import readable_span
 from .span import SERVER
-from .span import ServerSpan
+from .span import server_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Status
     from opentelemetry.util.types import AttributeValue
 
+    from .identity import Identity
+
     Attributes = dict[str, AttributeValue]
+    Roots = tuple[Decision | None, int, Decision, Decision]
+    """The decision, where it is one for all; else the bound that ``root_bound()`` tells, that below it, the other."""
 
 __all__ = ["NEEDED", "Starter", "make_starter"]
 
@@ -47,12 +51,9 @@ NEEDED = (
     "_span_limits",
     "_instrumentation_scope",
     "_tracer_metrics",
-    "_is_enabled",
+    "_tracer_config",
 )
 """What is read from the SDK's Tracer; there since opentelemetry-sdk 1.45."""
-
-
-RANDOM_TRACE_ID, RANDOM_SPAN_ID = RandomIdGenerator.generate_trace_id, RandomIdGenerator.generate_span_id
 
 
 class Starter:
@@ -127,42 +128,37 @@ class SdkStarter(Starter):
         self._tracer: Any = tracer
         self._room = _room_of(tracer._span_limits)
         self._on_start = tracer.span_processor.on_start
-        self._on_end = tracer.span_processor.on_end
+        # Beside any other than this one can_wait() lets no span wait.
+        many: Any = sdk.SynchronousMultiSpanProcessor
+        self._processor = tracer.span_processor if type(tracer.span_processor) is many else many()
+        # What _look_again() has found.
         self._sampler: Any = None
+        self._ids: Any = None
         self._processors: Any = None
         self._can_wait = False
-        self._root_bound: int | None = None
-        self._random_ids: Any = None
+        self._roots: Roots | None = None
 
     def identify(self, parent_context: Context) -> Identity | None:
         """Return the identity of a span that need not start before it ends; None where it must be started."""
         # The hot path.
         tracer = self._tracer
-        processors = getattr(tracer.span_processor, "_span_processors", None)
-        if tracer.sampler is not self._sampler or processors is not self._processors:
-            self._look_again(processors)
-        if not self._can_wait or not tracer._is_enabled():
-            return None
-        bound = self._root_bound
         ids = tracer.id_generator
         if (
-            bound is None
-            or parent_context
-            or ids is not self._random_ids
-            # A test that wants ids of its own may replace these at any time; 0.1 µs.
-            or RandomIdGenerator.generate_trace_id is not RANDOM_TRACE_ID
-            or RandomIdGenerator.generate_span_id is not RANDOM_SPAN_ID
-            or ids.__dict__
+            self._processor._span_processors is not self._processors
+            or tracer.sampler is not self._sampler
+            or ids is not self._ids
         ):
+            self._look_again()
+        if not self._can_wait or not tracer._tracer_config.is_enabled:
+            return None
+        roots = self._roots
+        if roots is None or parent_context:
             return self._identity(parent_context, "", None)[0]
-        # What RandomIdGenerator and the sampler do, in one step.
-        bits = random.getrandbits(192)
-        lower = bits >> 64 & MAX_SPAN_ID
-        if not (lower and bits & MAX_SPAN_ID):  # an id of zeros is none
-            return self._identity(parent_context, "", None)[0]
-        sampled = lower < bound
-        record_end_metrics = tracer._tracer_metrics.start_span(None, SAMPLED if sampled else DROPPED)
-        return Identity(bits, None, sampled, sampled, FLAGS[sampled, True], None, record_end_metrics)
+        decision, bound, sampled, dropped = roots
+        trace_id = ids.generate_trace_id()
+        if decision is None:
+            decision = sampled if trace_id & MAX_SPAN_ID < bound else dropped
+        return decision, trace_id, ids.generate_span_id()
 
     def _identity(self, parent_context: Context, name: str, attributes: Any) -> tuple[Identity, Any]:
         """Return the identity, and the attributes that the sampler leaves."""
@@ -175,18 +171,17 @@ class SdkStarter(Starter):
         else:
             trace_id, is_random = parent.trace_id, parent.trace_flags.random_trace_id
         result = tracer.sampler.should_sample(parent_context, trace_id, name, SERVER, attributes, ())
-        decision = result.decision
-        sampled = decision is SAMPLED
-        identity = Identity(
-            trace_id << 64 | ids.generate_span_id(),
+        choice = result.decision
+        sampled = choice is SAMPLED
+        decision = Decision(
             parent,
             sampled,
-            decision is not DROPPED,
+            choice is not DROPPED,
             FLAGS[sampled, is_random],
-            result.trace_state,
-            tracer._tracer_metrics.start_span(parent, decision),
+            NO_STATE if result.trace_state is None else result.trace_state,
+            tracer._tracer_metrics.start_span(parent, choice),
         )
-        return identity, result.attributes
+        return (decision, trace_id, ids.generate_span_id()), result.attributes
 
     def start(
         self,
@@ -200,12 +195,12 @@ class SdkStarter(Starter):
         tracer = self._tracer
         given: Mapping[str, AttributeValue] | None = attributes
         if identity is None:
-            if not tracer._is_enabled():
+            if not tracer._tracer_config.is_enabled:
                 return trace.NonRecordingSpan(trace.get_current_span(parent_context).get_span_context())
             identity, given = self._identity(parent_context, name, attributes)
-        if not identity.is_recording:
-            return trace.NonRecordingSpan(identity.context)
-        span = ServerSpan(tracer, name, identity, self._room)
+        if not identity[0].is_recording:
+            return trace.NonRecordingSpan(context_of(identity))
+        span = server_span(tracer, name, identity, self._room)
         if (given is attributes or given == attributes) and self._is_clean(attributes):  # a sampler may have its own
             span._attributes = OwnAttributes(attributes)
         elif given:
@@ -227,11 +222,12 @@ class SdkStarter(Starter):
         if len(attributes) > self._room:
             return None
         tracer = self._tracer
-        identity.record_end_metrics()
+        decision = identity[0]
+        decision.record_end_metrics()
         span = readable_span(
             name,
-            identity.context,
-            identity.parent,
+            context_of(identity),
+            decision.parent,
             tracer.resource,
             attributes,
             (),
@@ -242,7 +238,8 @@ class SdkStarter(Starter):
             tracer.instrumentation_info,
             tracer._instrumentation_scope,
         )
-        self._on_end(span)
+        for processor in self._processor._span_processors:
+            processor.on_end(span)
         return span
 
     def _is_clean(self, attributes: Attributes) -> bool:
@@ -251,14 +248,24 @@ class SdkStarter(Starter):
             len(attributes) <= self._room and PLAIN.issuperset(map(type, attributes.values())) and "" not in attributes
         )
 
-    def _look_again(self, processors: Any) -> None:
+    def _look_again(self) -> None:
         """Find out what sampler and processors would see of a span that starts: others may have come."""
         tracer = self._tracer
-        self._sampler = sampler = tracer.sampler
-        self._processors = processors
-        self._root_bound = root_bound(sampler)
-        self._random_ids = tracer.id_generator if type(tracer.id_generator) is RandomIdGenerator else None
+        processors, sampler, ids = self._processor._span_processors, tracer.sampler, tracer.id_generator
         self._can_wait = can_wait(tracer, processors)
+        self._roots = self._decisions(root_bound(sampler), always_random(ids))
+        # Last, so that until then every thread looks for itself.
+        self._processors, self._sampler, self._ids = processors, sampler, ids
+
+    def _decisions(self, bound: int | None, is_random: bool | None) -> Roots | None:  # noqa: FBT001
+        """Return what is decided of spans without a parent; None where that is found out for each."""
+        metrics = self._tracer._tracer_metrics
+        if bound is None or is_random is None or type(metrics).__name__ != "NoOpTracerMetrics":
+            return None
+        end = metrics.start_span(None, DROPPED)
+        dropped = Decision(None, False, False, FLAGS[False, is_random], NO_STATE, end)  # noqa: FBT003
+        sampled = Decision(None, True, True, FLAGS[True, is_random], NO_STATE, end)  # noqa: FBT003
+        return dropped if bound == 0 else sampled if bound > MAX_SPAN_ID else None, bound, sampled, dropped
 
 
 def _room_of(limits: Any) -> int:
