@@ -1,4 +1,4 @@
-"""The one record of a request, the record of an event, and what a sink may do with them."""
+"""The one record of a request, and which one is being served here."""
 
 from __future__ import annotations
 
@@ -11,19 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
 
-__all__ = [
-    "MAX_SIGNALS_HELD",
-    "REFUSED",
-    "Details",
-    "EventRecord",
-    "Outputs",
-    "PendingRender",
-    "RequestRecord",
-    "Sink",
-    "current_record",
-    "error_type_of",
-    "record_here",
-]
+    from .event import PendingRender
+
+__all__ = ["MAX_SIGNALS_HELD", "Details", "RequestRecord", "current_record", "record_here"]
+
+MAX_SIGNALS_HELD = 256
+"""Signals that a request keeps until it is over; a stream that renders for an hour has its others counted at once."""
 
 
 class Details(NamedTuple):
@@ -269,180 +262,9 @@ class RequestRecord:
         self.observed_app = None
 
 
-class PendingRender:
-    """A template that began to render.
-
-    Args:
-        template: Its name.
-        context_id: The identity of the context that it renders: both signals of a render carry the same one.
-        started_unix_ns: When it began, in Unix time.
-        started_ns: When it began, by the monotonic clock.
-    """
-
-    __slots__ = ("context_id", "started_ns", "started_unix_ns", "template")
-
-    def __init__(self, template: str, context_id: int, started_unix_ns: int, started_ns: int) -> None:
-        self.template = template
-        self.context_id = context_id
-        self.started_unix_ns = started_unix_ns
-        self.started_ns = started_ns
-
-    def ended(self, app_name: str, ended_ns: int, error: BaseException | None = None) -> EventRecord:
-        """Return the event of this render; ``error`` is what ended it, where it did not come to its end."""
-        duration_ns = ended_ns - self.started_ns
-        return EventRecord(
-            "template_rendered",
-            app_name,
-            {"template": self.template},
-            self.started_unix_ns + duration_ns,
-            started_unix_ns=self.started_unix_ns,
-            duration_ns=duration_ns,
-            error=error,
-        )
-
-
-class Outputs:
-    """What becomes of an event that was asked for by name, rather than known to the sinks."""
-
-    __slots__ = ("audit", "level", "level_number", "name", "span", "span_event")
-
-    def __init__(
-        self,
-        level: str | None = None,
-        level_number: int = 0,
-        span_event: str | None = None,
-        span: str | None = None,
-        audit: bool = False,  # noqa: FBT001, FBT002
-        name: str = "",
-    ) -> None:
-        self.level = level
-        """Of its JSON record, in lower case; None: no record."""
-        self.level_number = level_number
-        self.span_event = span_event
-        """The name of the event on the span that is current; None: no event."""
-        self.span = span
-        """The name of a child span, which a timed event becomes; None: no span."""
-        self.audit = audit
-        """There is a line for the audit file."""
-        self.name = name
-        """What the event is called."""
-
-
-class EventRecord:
-    """Something that happened, in a request or outside of one.
-
-    ``name`` is ``template_rendered``, ``message_flashed``, ``exception``, ``access_logged`` or the name of a watched
-    signal; ``fields`` hold what it carries. A timed event has a start and a duration.
-    """
-
-    __slots__ = (
-        "app_name",
-        "audit_text",
-        "duration_ns",
-        "error",
-        "fields",
-        "name",
-        "outputs",
-        "refused",
-        "sender",
-        "started_unix_ns",
-        "unix_ns",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        app_name: str,
-        fields: dict[str, Any],
-        unix_ns: int,
-        sender: object = None,
-        started_unix_ns: int | None = None,
-        duration_ns: int | None = None,
-        error: BaseException | None = None,
-        outputs: Outputs | None = None,
-        audit_text: str | None = None,
-    ) -> None:
-        self.name = name
-        self.app_name = app_name
-        self.fields = fields
-        self.unix_ns = unix_ns
-        """When it was told: Unix time in nanoseconds."""
-        self.sender = sender
-        self.started_unix_ns = started_unix_ns
-        self.duration_ns = duration_ns
-        self.error = error
-        self.outputs = outputs
-        """Of a watched signal: what was asked for. Its fields are plain, and redacted."""
-        self.audit_text = audit_text
-        """Of a watched signal: its audit line, escaped, without the time."""
-        self.refused = False
-        """It had to be written and could not be: whoever sent it must not go on."""
-
-
-MAX_SIGNALS_HELD = 256
-"""Signals that a request keeps until it is over; a stream that renders for an hour has its others counted at once."""
-
-REFUSED = "refused"
-"""The key in ``RequestRecord.state`` of the mark that a request which had to be audited could not be."""
-
-
-class Sink:
-    """One output. Override the stages you need; a stage that is not overridden costs nothing.
-
-    Stages are called on the thread that serves the request, each behind the guard: what they raise is counted under
-    ``observability_errors_total{sink,stage}`` and never reaches the response. Any object with a ``name`` and some of
-    these methods will do.
-    """
-
-    name: str = ""
-    sees_excluded_errors: bool = False
-    """Whether an unhandled error of an excluded request is told to :meth:`event` all the same."""
-    skips: frozenset[str] = frozenset()
-    """Stages at which this sink, as it is configured, has nothing to do: they then cost nothing."""
-
-    def open(self, record: RequestRecord) -> None:
-        """A request came in: only its method, clock and id are known; ``record.describe()`` reads its path and more."""
-
-    def attach(self, record: RequestRecord) -> None:
-        """Code of the request is about to run: the application, or the next chunk of a streamed body.
-
-        Called for an excluded request too (``record.excluded``), so that its caller's context can flow through it.
-        """
-
-    def detach(self, record: RequestRecord) -> None:
-        """That code has returned; undo what ``attach`` did."""
-
-    def start(self, record: RequestRecord) -> None:
-        """request_started: route and client are known."""
-
-    def event(self, event: EventRecord, record: RequestRecord | None) -> None:
-        """Something happened; ``record`` is None outside an observed request."""
-
-    def signal(self, app_name: str, signal: str) -> None:
-        """A lifecycle signal was sent outside an observed request; inside one it is in ``record.signals``."""
-
-    def context(self, app_name: str, change: int) -> None:
-        """``change`` (+1 or -1) application contexts more are alive, outside of an observed request.
-
-        Those of a request are in ``record.open_contexts``.
-        """
-
-    def finish(self, record: RequestRecord) -> None:
-        """The request is over, its body too; ``duration_ns``, ``status`` and ``error_type`` are final."""
-
-    def abandon(self, record: RequestRecord) -> None:
-        """The request turned out to be excluded after ``open``: forget it."""
-
-
 current_record: ContextVar[RequestRecord | None] = ContextVar("flask_signal_observability.record", default=None)
 """The request that is being served here; set and reset by the boundary alone."""
 
 
 record_here = current_record.get
 """Returns the request that is being served here. Bound once: a method of a built-in is made anew at every look."""
-
-
-def error_type_of(error: BaseException) -> str:
-    """Return the fully qualified class name of ``error``, builtins bare, as OpenTelemetry's ``exception.type`` asks."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
