@@ -41,7 +41,7 @@ examples:
   python tests/benchmarks/overhead.py                               # CPU time, every stack and view: two minutes
   python tests/benchmarks/overhead.py --stacks 'ours*' --views json --rounds 50
   python tests/benchmarks/overhead.py --instructions --requests 300 # what repeats: a minute a stack
-  python tests/benchmarks/overhead.py --http --rounds 20            # gunicorn and wrk; --workers 4
+  python tests/benchmarks/overhead.py --http --rounds 20            # gunicorn and wrk; --worker-class gevent
   python tests/benchmarks/overhead.py --memory                      # bytes that stay after 50 000 requests
   python tests/benchmarks/overhead.py --start                       # import and init_app; --instructions counts them
   python tests/benchmarks/overhead.py --latency                     # what a scrape adds to p99: gunicorn's threads
@@ -77,7 +77,8 @@ def measure(options: argparse.Namespace) -> Report:
     stacks, views = options.stacks, options.views
     if options.http:
         often: dict[str, int] = {"workers": options.workers, "rounds": options.rounds or 10, "seconds": options.seconds}
-        return throughput.measure(stacks, (views or ["json"])[0], **often, tell=tell)
+        view = (views or ["json"])[0]
+        return throughput.measure(stacks, view, worker_class=options.worker_class, **often, tell=tell)
     if options.memory:
         return memory.measure(stacks, views or list(VIEWS), requests=options.requests or 50_000, tell=tell)
     if options.latency:
@@ -123,6 +124,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--seconds", type=positive, default=1, metavar="N", help="of a round with --http, --latency (1)"
     )
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="of gunicorn's with --http (1)")
+    parser.add_argument("--worker-class", choices=throughput.WORKERS, default="sync", help="gunicorn's, --http (sync)")
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="processes at a time, --instructions (1)")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a Markdown table")
     parser.add_argument("--plot", type=picture, metavar="FILE", help="also draw it, as .svg or .png (matplotlib)")

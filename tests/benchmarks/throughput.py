@@ -44,12 +44,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
-__all__ = ["cores", "measure", "serving"]
+__all__ = ["WORKERS", "cores", "measure", "serving"]
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 30
 CONNECTIONS = 4
 HTTP_ERROR = 400
+
+WORKERS = {
+    "sync": ("--worker-class", "sync"),
+    "gthread": ("--worker-class", "gthread", "--threads", "4"),
+    "gevent": ("--worker-class", "gevent"),
+}
+"""gunicorn's options for each of its worker classes."""
 
 COLUMNS = (
     Column("stack", "stack"),
@@ -85,7 +92,14 @@ class Drive(NamedTuple):
 
 
 def measure(
-    stacks: Sequence[str], view: str, *, workers: int, rounds: int, seconds: int, tell: Callable[[str], None]
+    stacks: Sequence[str],
+    view: str,
+    *,
+    worker_class: str,
+    workers: int,
+    rounds: int,
+    seconds: int,
+    tell: Callable[[str], None],
 ) -> Report:
     """Serve every stack at once and drive one after the other, so many seconds each round."""
     require_program("wrk")
@@ -98,14 +112,16 @@ def measure(
             tell(f"starting {stack}")
             # "." is the directory that the stack has for its files.
             env = {"PROMETHEUS_MULTIPROC_DIR": "."} if workers > 1 and stack in PEER_STACKS else {}
-            servers[stack] = exit_stack.enter_context(serving(f"views:make_app({stack!r})", workers, env=env))
+            servers[stack] = exit_stack.enter_context(
+                serving(f"views:make_app({stack!r})", workers, worker=WORKERS[worker_class], env=env)
+            )
             drive(servers[stack], view, seconds)
         for number in range(1, rounds + 1):
             tell(f"round {number} of {rounds}")
             for stack, server in servers.items():
                 driven[stack].append(drive(server, view, seconds))
     rows = [{"view": view, **row} for row in throughput_rows(driven)]
-    served_by = "one sync worker" if workers == 1 else f"{workers} sync workers on one core"
+    served_by = f"one {worker_class} worker" if workers == 1 else f"{workers} {worker_class} workers on one core"
     title = f"Throughput of the {view} view (gunicorn, {served_by}; {rounds} rounds of {seconds} s, taking turns)"
     notes = [*legend([{"stack": s} for s in stacks]), *NOTES, *([SEVERAL] if workers > 1 else [])]
     return Report(title, "requests/s", COLUMNS, rows, notes)
@@ -175,7 +191,7 @@ def serving(
     application: str,
     workers: int = 1,
     *,
-    worker: Sequence[str] = ("--worker-class", "sync"),
+    worker: Sequence[str] = WORKERS["sync"],
     env: Mapping[str, str] | None = None,
     core: int | None = 0,
 ) -> Iterator[Server]:
