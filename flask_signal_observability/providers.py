@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
+from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
@@ -68,9 +69,9 @@ def tracer_provider(
         queue_full: called, where ``exported`` is, for each span that the queue has no room for, on its own thread.
 
     Raises:
-        ConfigurationError: one of the variables has a value that the SDK refuses.
+        ConfigurationError: one of the variables has a value that the SDK refuses, or names a provider that is none.
     """
-    current = trace.get_tracer_provider()
+    current = _provider_of_the_api()
     if not isinstance(current, trace.ProxyTracerProvider):
         return current
     try:
@@ -80,6 +81,17 @@ def tracer_provider(
     except ValueError as error:
         raise ConfigurationError(f"the OTEL_* environment variables cannot be used: {error}; mend that one") from error
     return trace.get_tracer_provider()
+
+
+def _provider_of_the_api() -> trace.TracerProvider:
+    try:
+        return trace.get_tracer_provider()
+    except (StopIteration, ImportError, AttributeError, TypeError) as error:  # no such entry point, or none of a class
+        named = os.environ.get(OTEL_PYTHON_TRACER_PROVIDER)
+        raise ConfigurationError(
+            f"{OTEL_PYTHON_TRACER_PROVIDER}={named!r} names no TracerProvider that can be loaded "
+            f"({str(error) or 'no distribution has it'}); install the one that has it, or remove the variable."
+        ) from error
 
 
 def _provider_of_environment(

@@ -145,6 +145,13 @@ def test_a_variable_that_the_sdk_refuses_is_a_configuration_error(tmp_path: Path
     assert "ConfigurationError: the OTEL_* environment variables cannot be used" in failed.value.stderr
 
 
+def test_a_provider_that_the_environment_names_and_nobody_has_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run(tmp_path, OTEL_PYTHON_TRACER_PROVIDER="our_own")
+    assert "ConfigurationError: OTEL_PYTHON_TRACER_PROVIDER='our_own' names no TracerProvider" in failed.value.stderr
+    assert "remove the variable" in failed.value.stderr
+
+
 def test_the_service_name_of_the_resource_attributes_is_honoured(tmp_path: Path) -> None:
     seen, _ = run(tmp_path, OTEL_RESOURCE_ATTRIBUTES="deployment.environment=prod,service.name=the%20shop")
     assert seen["service"] == "the shop"
