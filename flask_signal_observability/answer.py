@@ -20,6 +20,7 @@ __all__ = ["Answer", "has_body", "response_reader"]
 LENGTH_OF_CONTENT_LENGTH = len("content-length")
 NO_BODY_STATUSES = frozenset({204, 304})
 
+MAX_SIZE_DIGITS = 18
 MAX_SIZES = 1024
 """Sizes of responses that are kept as text and number."""
 UNTOLD: tuple[int | None, Headers | None, int | None] = (None, None, None)
@@ -47,10 +48,13 @@ class Answer:
         self, status: str, headers: Iterable[tuple[str, str]], exc_info: Any = None
     ) -> Callable[..., Any] | None:
         """See PEP 3333. A server that has sent its headers raises what ``exc_info`` holds: then they stay as told."""
-        if type(headers) is not list:
-            headers = list(headers)
+        headers = list(headers)
         record = self._record
-        told = UNTOLD if record.status is None else (record.status, record.response_headers, record.response_size)
+        told = (
+            UNTOLD
+            if record.response_headers is None
+            else (record.status, record.response_headers, record.response_size)
+        )
         if not record.excluded:
             headers = self._read(record, status, headers) or headers
         start = self._start_response
@@ -78,7 +82,7 @@ def response_reader(request_id_header: str, *, trace_response: bool) -> ReadResp
         # The hot path: most names are told apart by their length, and Werkzeug's by how it spells them.
         record.status = code = code_of(status)
         record.response_headers = headers
-        size = None
+        record.response_size = size = None
         has_request_id = False
         for name, value in headers:
             if name == "Content-Length" or (len(name) == LENGTH_OF_CONTENT_LENGTH and name.lower() == "content-length"):
@@ -101,9 +105,11 @@ class Sizes(dict[str, "int | None"]):
     """What a Content-Length says in bytes, by its text; None where that is no number."""
 
     def __missing__(self, text: str) -> int | None:
+        if len(text) > MAX_SIZE_DIGITS or not text.isdecimal():
+            return None
         if len(self) >= MAX_SIZES:
             self.clear()
-        self[text] = size = int(text) if text.isdecimal() else None
+        self[text] = size = int(text)
         return size
 
 

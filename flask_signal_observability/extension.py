@@ -80,7 +80,7 @@ class Observability(Watching):
         tracer_provider: TracerProvider | None = None,
         **settings: Any,
     ) -> None:
-        self._sinks = check_objects(sinks, tracer_provider)
+        self._sinks = check_objects(sinks, tracer_provider, registry)
         super().__init__(told_anyhow=bool(self._sinks))
         self._registry = prometheus_client.REGISTRY if registry is None else registry
         self._tracer_provider = tracer_provider
@@ -215,8 +215,8 @@ def check_unshared(settings: dict[str, Any]) -> None:
             )
 
 
-def check_objects(sinks: Iterable[Any], tracer_provider: object) -> tuple[Any, ...]:
-    """Return the sinks as a tuple, if they and the provider can be what they are given for."""
+def check_objects(sinks: Iterable[Any], tracer_provider: object, registry: object) -> tuple[Any, ...]:
+    """Return the sinks as a tuple, if they, the provider and the registry can be what they are given for."""
     if not isinstance(sinks, (list, tuple)):
         raise ConfigurationError(f"sinks={sinks!r} is no list of sinks; write sinks=[my_sink].")
     for sink in sinks:
@@ -227,6 +227,10 @@ def check_objects(sinks: Iterable[Any], tracer_provider: object) -> tuple[Any, .
             )
     if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
         raise ConfigurationError(f"tracer_provider={tracer_provider!r} has no get_tracer(); give a TracerProvider.")
+    if registry is not None and not callable(getattr(registry, "register", None)):
+        raise ConfigurationError(
+            f"registry={registry!r} has no register(); give a prometheus_client.CollectorRegistry."
+        )
     return tuple(sinks)
 
 

@@ -77,19 +77,6 @@ class Guard:
 
         return tell
 
-    def asking(self, sink: str, stage: str, function: Callable[[], Any]) -> Callable[[], Any]:
-        """Return what does as :meth:`call` does, for this function without arguments; None where it raises."""
-
-        def call() -> Any:
-            # The hot path: one of these runs in every request.
-            try:
-                return function()
-            except Exception as error:  # noqa: BLE001
-                self.failed(sink, stage, error)
-                return None
-
-        return call
-
     def around(self, sink: str, stage: str, function: Callable[..., Any]) -> Callable[[Any, Any, Any], Any]:
         """Return what does as :meth:`call` does, for this function of three arguments; None where it raises."""
 
@@ -111,14 +98,15 @@ class Guard:
             self.failed(sink, stage, error)
             return default
 
-    def kept(self, sink: str, stage: str, function: Callable[..., None]) -> Callable[..., None]:
-        """Return ``function`` behind the guard, for what is called so often that ``call`` would cost too much."""
+    def kept(self, sink: str, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what does as :meth:`call` does, for this function, in half of its time; None where it raises."""
 
-        def call(*arguments: Any) -> None:
+        def call(*arguments: Any) -> Any:
             try:
-                function(*arguments)
+                return function(*arguments)
             except Exception as error:  # noqa: BLE001
                 self.failed(sink, stage, error)
+                return None
 
         return call
 

@@ -57,6 +57,9 @@ HIGHEST_PORT = 65535
 MAX_PORT_DIGITS = 5
 MAX_SIZE_DIGITS = 18
 
+MAX_AGENT_LENGTH = 500
+"""What is longer is not kept in a cache."""
+
 MAX_HOST_LENGTH = 300
 """What is longer is none; cut before it becomes the key of a cache."""
 
@@ -113,8 +116,8 @@ def make_details_reader(config: Config, redaction: Redaction) -> Callable[[Reque
         peer_port = get("REMOTE_PORT")
         version = PROTOCOL_VERSIONS.get(get("SERVER_PROTOCOL", ""))
         agent = get("HTTP_USER_AGENT")
-        if agent and not agent.isascii():
-            agent = _text(agent)
+        if agent:
+            agent = _agent(agent) if len(agent) <= MAX_AGENT_LENGTH else mask_patterns(_text(agent))
         captured = None
         if headers:
             captured = {name: mask_headers(name, [_text(environ[key])]) for name, key in headers if key in environ}
@@ -234,6 +237,12 @@ def _address_and_port(host: str, scheme: str) -> tuple[str | None, int | None]:
     if address is None or (port is not None and not 0 < port <= HIGHEST_PORT):
         return None, None
     return address, port
+
+
+@lru_cache(maxsize=256)
+def _agent(raw: str) -> str:
+    """Return a User-Agent as it may be told; most clients of a moment send the same few."""
+    return mask_patterns(_text(raw))
 
 
 def _port(value: object) -> int | None:

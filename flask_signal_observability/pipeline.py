@@ -69,8 +69,8 @@ class Pipeline:
         """The settings of each ``Observability`` that was given this app; those of the first are in force."""
         redaction = Redaction(config.redact)
         self.read_environ = identity.make_reader(config, redaction)
-        self.read_details = identity.make_details_reader(config, redaction)
-        self.user: Callable[[], str | None] = guard.asking("identity", "user", identity.make_user_reader(config))
+        self.read_details = guard.kept("identity", "details", identity.make_details_reader(config, redaction))
+        self.user: Callable[[], str | None] = guard.kept("identity", "user", identity.make_user_reader(config))
         """Returns the current user's id; None where there is none or where asking failed."""
         self._request_id_key = "HTTP_" + config.request_id_header.upper().replace("-", "_")
         self._known_methods = _known_methods()
@@ -94,6 +94,7 @@ class Pipeline:
         self._context = _stage(sinks, "context")
         self._finish = stage("finish", _stage(sinks, "finish"))
         self._abandon = stage("abandon", _stage(sinks, "abandon"))
+        self._reads_details = any(getattr(sink, "reads_details", True) for sink in sinks)
         self._excluded_error = _stage((s for s in sinks if getattr(s, "sees_excluded_errors", False)), "event")
 
     # One request, in the order of its life.
@@ -151,6 +152,8 @@ class Pipeline:
         if rule is not None:
             record.route = identity.prefix_of(record.environ) + rule
         self.read_environ(record)
+        if self._reads_details:
+            record.told_details()
         self._start(record)
 
     def learn_user(self, record: RequestRecord) -> None:

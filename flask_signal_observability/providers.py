@@ -180,8 +180,10 @@ class BoundedTracerProvider(TracerProvider):
         super().__init__(resource=resource, id_generator=KernelIdGenerator())
         self._flush_timeout_seconds = flush_timeout_seconds
         self._bounded_shutdown = BoundedShutdown(super().shutdown, flush_timeout_seconds)
+        self._told_in: int | None = None
 
     def shutdown(self) -> None:
         """Deliver what is queued, and export nothing more."""
-        if not self._bounded_shutdown():
+        if not self._bounded_shutdown() and self._told_in != os.getpid():  # the SDK comes here again at the end
+            self._told_in = os.getpid()
             logger.warning(NOT_DELIVERED, self._flush_timeout_seconds)

@@ -36,10 +36,11 @@ def precede_signals(app: flask.Flask, pipeline: Pipeline, *, counted: bool) -> N
         pipeline: The app's.
         counted: Whether anybody counts signals; appcontext_tearing_down has nothing else to tell.
     """
-    # In front by hand: app.teardown_request() appends, and refuses to once a request was served.
-    app.teardown_request_funcs.setdefault(None, []).insert(0, _of_request(app, pipeline))
+    # In front by hand: app.teardown_request() appends, and refuses to once a request was served. In new lists: other
+    # threads may be on their way through the old ones, from behind, where what is put in front repels the next one.
+    app.teardown_request_funcs[None] = [_of_request(app, pipeline), *app.teardown_request_funcs.get(None, ())]
     if counted:
-        app.teardown_appcontext_funcs.insert(0, _of_context(app, pipeline))
+        app.teardown_appcontext_funcs = [_of_context(app, pipeline), *app.teardown_appcontext_funcs]
 
 
 def told_here(app: flask.Flask, signal: str) -> bool:

@@ -21,6 +21,7 @@ from flask.cli import ScriptInfo
 from prometheus_client import Counter
 from werkzeug.serving import make_server
 
+from flask_signal_observability import access_logged
 from flask_signal_observability import Config
 from flask_signal_observability import event_bus
 from flask_signal_observability.catalogue import LOG_EVENTS
@@ -308,6 +309,12 @@ def test_a_watched_signal_says_what_becomes_of_it(observed: Observed) -> None:
     ]
     watch.stop()
     assert "order-paid" not in signals(observed.app)
+
+
+def test_a_signal_of_the_package_that_is_watched_still_becomes_its_line(observed: Observed) -> None:
+    observed.observability.watch(access_logged, count="accesses_total")
+    outputs = signals(observed.app)["access-event"]["outputs"]
+    assert outputs == ["counter accesses_total", "line of the audit file"]
 
 
 def test_a_signal_of_the_event_bus_that_nobody_watches_is_told(observed: Observed) -> None:

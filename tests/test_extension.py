@@ -432,3 +432,9 @@ def test_flush_of_an_app_that_is_observed_by_another_object_works_too(observed: 
     observed.pipeline.sinks[0].flush = lambda: flushed.append("spans")
     Observability(observed.app).flush()
     assert flushed == ["spans"]
+
+
+@pytest.mark.parametrize("registry", [5, object(), "REGISTRY"])
+def test_a_registry_that_is_none_is_refused(registry: object) -> None:
+    with pytest.raises(ConfigurationError, match="has no register"):
+        Observability(registry=registry)  # type: ignore[arg-type]

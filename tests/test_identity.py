@@ -354,6 +354,20 @@ def test_a_proxy_fix_inside_the_boundary_counts_once_it_has_acted() -> None:
     assert (record.client_address, record.peer_address) == ("198.51.100.1", PEER)
 
 
+def test_credentials_in_an_agent_are_masked() -> None:
+    assert read({"HTTP_USER_AGENT": "curl Bearer abcdefghijklmnop"}).user_agent == "curl Bearer REDACTED"
+    long = "x" * 600
+    assert read({"HTTP_USER_AGENT": f"{long} Bearer abcdefghijklmnop"}).user_agent == f"{long} Bearer REDACTED"
+
+
+def test_nothing_is_told_of_a_request_that_was_not_described_yet() -> None:
+    record = read({"REMOTE_PORT": "50000"})
+    record.path, record.details = "", None
+    assert record.peer_port is None
+    record.describe()
+    assert record.peer_port == 50000
+
+
 LATIN_1 = st.text(st.characters(codec="latin-1"))
 HOSTILE = st.fixed_dictionaries(
     {},

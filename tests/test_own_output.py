@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask import request
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from prometheus_client import CollectorRegistry
 
 from flask_signal_observability import EventRecord
@@ -21,7 +24,7 @@ GUIDE = (Path(__file__).parent.parent / "examples" / "guides" / "own-output.md")
 
 OF_THE_PACKAGE = {
     *("reader", "pipeline", "observed_app", "audited", "contexts_before", "open_contexts", "renders"),
-    *("span", "context", "active"),
+    *("span", "context", "active", "details", "audit_written"),
 }
 """Fields of a request that are nobody else's."""
 
@@ -94,6 +97,21 @@ def test_what_is_said_to_be_known_later_is_not_known_before(seen: dict[str, dict
         if before:
             known = {name for name in names if seen[before][name] not in nothing}
             assert known - {"ended_unix_ns"} == set()  # which is the start until then
+
+
+def test_a_request_that_is_not_sampled_is_told_as_it_was_at_its_start() -> None:
+    app, sink = Flask("shop"), Snapshots()
+    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    Observability(app, sinks=[sink], registry=CollectorRegistry(), tracer_provider=provider, logs=False, audit=False)
+
+    @app.get("/")
+    def hand_on() -> str:
+        request.environ["HTTP_HOST"] = "inner.example"
+        return ""
+
+    app.test_client().get("/", base_url="http://shop.example")
+    assert sink.at["finish"]["sampled"] is False
+    assert sink.at["finish"]["server_address"] == "shop.example"
 
 
 def test_the_program_prints_what_the_guide_shows(tmp_path: Path) -> None:

@@ -249,3 +249,20 @@ def test_a_request_leaves_and_is_counted_whatever_its_sum_has_come_to(observe: O
     assert observed.value(f"{DURATION}_count") == 2
     assert families.store.words[child.sum_index] == 2**63 - 1
     assert observed.value("http_server_active_requests") == 0
+
+
+def test_an_audit_line_of_a_request_that_cannot_be_counted_is_counted(
+    observe: Callable[..., Observed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observed = observe(strict=False)
+    observed.app.add_url_rule("/", view_func=lambda: "")
+    metrics = observed.pipeline.sinks[-1]
+
+    def no_room(*_: object) -> None:
+        raise OSError("no room for a series")
+
+    monkeypatch.setattr(metrics._shapes, "make", no_room)
+    observed.client().get("/")
+    assert len(observed.audit_lines) == 1
+    assert observed.value("flask_audit_records_total", outcome="written") == 1
+    assert observed.value("observability_errors_total", sink="metrics", stage="finish") == 1

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace import StatusCode
+from werkzeug.test import create_environ
 
 from .conftest import Observed
 from .test_boundary import serve
@@ -432,3 +433,14 @@ def test_a_test_that_replaces_a_method_of_the_id_generator_gets_its_ids(
     observed.client().get("/")
     context = observed.server_span.context
     assert {"generate_trace_id": context.trace_id, "generate_span_id": context.span_id}[method] == 0xABC
+
+
+def test_an_environ_that_cannot_be_read_costs_what_it_says_and_not_the_span(observe: Callable[..., Observed]) -> None:
+    observed = observe(strict=False)
+    observed.app.add_url_rule("/", view_func=lambda: "")
+    environ = {**create_environ("/"), "SERVER_PROTOCOL": []}
+    observed.app.wsgi_app(environ, lambda status, headers: lambda data: None)
+    attributes = observed.server_span.attributes or {}
+    assert attributes["http.route"] == "/"
+    assert "network.protocol.version" not in attributes
+    assert observed.value("observability_errors_total", sink="identity", stage="details") >= 1

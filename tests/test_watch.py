@@ -661,3 +661,32 @@ class TestStopping:
             thread.join()
         assert state_of(paid)[0] == before[0]
         assert observed.value("paid_total") >= 200
+
+
+def test_a_signal_that_is_watched_twice_in_the_same_way_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    observability, paid = Observability(), Namespace().signal("order-paid")
+    shop, other = Flask("shop"), Flask("other")
+
+    def create_app() -> None:
+        observability.watch(paid, count="orders_paid_total", when=lambda _, payload: payload["paid"])
+
+    create_app()
+    observability.watch(paid, count="orders_paid_total", sender=other)
+    observability.watch(paid, count="orders_paid_total", sender=shop)
+    observability.watch(paid, count="orders_paid_total", when=lambda _, payload: payload["free"])
+    assert caplog.messages == []
+    create_app()
+    (message,) = caplog.messages
+    assert "order-paid is watched a second time in the same way" in message
+    assert "beside Observability()" in message
+
+
+def test_a_value_that_cannot_be_measured_names_the_signal_and_the_field(
+    observe: Callable[..., Observed], caplog: pytest.LogCaptureFixture
+) -> None:
+    observed = observe(strict=False)
+    paid = Namespace().signal("order-paid")
+    observed.observability.watch(paid, measure="order_value_euros", value="amount", buckets=(1, 10))
+    with observed.app.app_context():
+        paid.send("shop", amount="12")
+    assert "order-paid, value='amount': the value to measure is no number, but str" in caplog.text

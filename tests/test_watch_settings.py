@@ -42,6 +42,7 @@ def test_an_unknown_keyword_is_a_configuration_error(
     [
         ({}, "nothing is to become of the signal"),
         ({"fields": ("amount",)}, "nothing is to become of the signal"),
+        ({"span": SIGNAL}, "is another one than that of the end"),
         ({"count": "orders_paid"}, "it ends in _total"),
         ({"count": "order-paid_total"}, "a name that Prometheus takes"),
         ({"count": "1_total"}, "a name that Prometheus takes"),

@@ -107,7 +107,9 @@ def _watches_of(pipeline: Pipeline) -> list[Watch]:
 
 
 def _watched(watch: Watch, pipeline: Pipeline) -> ObservedSignal:
-    return _told(watch.settings.signal, watch.name, "watched", list(_outputs_of(watch)), pipeline, is_observed=True)
+    signal = watch.settings.signal
+    outputs = [*_outputs_of(watch), *(_own_outputs(signal, pipeline) or ())]
+    return _told(signal, watch.name, "watched", outputs, pipeline, is_observed=True)
 
 
 def _outputs_of(watch: Watch) -> Iterator[str]:
@@ -126,11 +128,18 @@ def _outputs_of(watch: Watch) -> Iterator[str]:
 
 
 def _of_event_bus(signal: blinker.NamedSignal, pipeline: Pipeline) -> ObservedSignal:
-    sinks = {getattr(sink, "name", "") for sink in pipeline.sinks}
-    own = OWN.get(signal.name)
-    outputs = [text for sink, text in own or () if sink in sinks]
+    own = _own_outputs(signal, pipeline)
     kind: Literal["unwatched", "package"] = "unwatched" if own is None else "package"
-    return _told(signal, signal.name, kind, outputs, pipeline, is_observed=_is_received(signal, pipeline))
+    return _told(signal, signal.name, kind, own or [], pipeline, is_observed=_is_received(signal, pipeline))
+
+
+def _own_outputs(signal: blinker.Signal, pipeline: Pipeline) -> list[str] | None:
+    """Return what becomes of a signal of the package's own without a watch; None where it is none of these."""
+    name = getattr(signal, "name", None)
+    if name not in OWN or signal is not event_bus.get(name):
+        return None
+    sinks = {getattr(sink, "name", "") for sink in pipeline.sinks}
+    return [text for sink, text in OWN[name] if sink in sinks]
 
 
 def _told(

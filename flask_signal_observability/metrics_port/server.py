@@ -60,7 +60,8 @@ def serve(port: int, application: WSGIApplication, guard: Guard) -> Server | Non
             guard.count("metrics", "serve")
         logger.warning(
             "metrics_port %d could not be opened (%s): the metrics are not served there. Stop what listens on it, or "
-            "set another metrics_port; every process of the app needs one of its own.",
+            "set another metrics_port. Workers of gunicorn share one with its hooks, "
+            "-c python:flask_signal_observability.gunicorn; any other process needs one of its own.",
             port,
             error,
         )

@@ -116,6 +116,9 @@ class EventRecord:
         self.refused = False
         """It had to be written and could not be: whoever sent it must not go on."""
 
+    def __repr__(self) -> str:
+        return f"<EventRecord {self.name!r} {', '.join(self.fields)}".rstrip() + ">"
+
 
 def error_type_of(error: BaseException) -> str:
     """Return the fully qualified class name of ``error``, builtins bare, as OpenTelemetry's ``exception.type`` asks."""

@@ -194,15 +194,24 @@ class RequestRecord:
         self.state: dict[str, Any] = {}
         """What a sink keeps for this request, under its name."""
 
+    def __repr__(self) -> str:
+        return f"<RequestRecord {self.method} {self.path or '?'} {self.status or ''}".rstrip() + f" {self.request_id}>"
+
     def describe(self) -> None:
         """Read from the environ what it says *now*: a ProxyFix inside the boundary may have changed it since."""
         self.reader(self)
 
     def told_details(self) -> Details:
-        """Return what the environ says that spans alone tell; read when it is first asked for."""
+        """Return what the environ says that spans alone tell; read when it is first asked for.
+
+        Of a record that was not described yet that is nothing, as it is of the path.
+        """
         details = self.details
         if details is None:
-            details = self.details = NO_DETAILS if self.pipeline is None else self.pipeline.read_details(self)
+            if not self.path:
+                return NO_DETAILS
+            read = None if self.pipeline is None else self.pipeline.read_details(self)
+            details = self.details = NO_DETAILS if read is None else read
         return details
 
     @property

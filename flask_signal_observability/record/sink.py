@@ -25,6 +25,9 @@ class Sink:
     name: str = ""
     sees_excluded_errors: bool = False
     """Whether an unhandled error of an excluded request is told to :meth:`event` all the same."""
+    reads_details: bool = True
+    """Whether it may read ``server_address`` and what else few outputs tell of a request; then that is read at
+    request_started, and not where it is first asked for."""
     skips: frozenset[str] = frozenset()
     """Stages at which this sink, as it is configured, has nothing to do: they then cost nothing."""
 

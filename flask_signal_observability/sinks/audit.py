@@ -59,6 +59,7 @@ class AuditSink(Sink):
     """
 
     name = "audit"
+    reads_details = False
 
     sees_excluded_errors = True
     """An unhandled error in an excluded request reaches ``event`` all the same."""

@@ -69,6 +69,7 @@ class LogsSink(Sink):
     """
 
     name = "logs"
+    reads_details = False
 
     def __init__(
         self, config: Config, *, dropped: Callable[[str, int], None] | None = None, follows_traces: bool = True

@@ -22,6 +22,7 @@ from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Hashable
 
     from prometheus_client import CollectorRegistry
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..record import EventRecord
     from ..record import Outputs
     from ..record import RequestRecord
+    from .shapes import Shape
 
 __all__ = ["MetricsSink"]
 
@@ -40,6 +42,7 @@ class MetricsSink(Sink):
     """Counts and times what one app does. Safe to use from several threads."""
 
     name = "metrics"
+    reads_details = False
 
     def __init__(self, config: Config, app_name: str, registry: CollectorRegistry) -> None:
         self.app_name = self._app_name = app_name = utf8(app_name)
@@ -135,8 +138,7 @@ class MetricsSink(Sink):
         try:
             shape = self._known_shapes[key]
         except KeyError:
-            self._in_flight.leave(record)  # should there be no such series
-            shape = self._shapes.make(record, key)
+            shape = self._new_shape(record, key)
         signals, buckets, total, slots, size_buckets, size_total, bounds, size_bounds = shape
         active = record.active
         duration_ns = record.duration_ns or 0
@@ -179,6 +181,15 @@ class MetricsSink(Sink):
                 lock.release()
             except RuntimeError:  # the interrupt came before it
                 pass
+
+    def _new_shape(self, record: RequestRecord, key: Hashable) -> Shape:
+        self._in_flight.leave(record)  # should there be no such series
+        try:
+            return self._shapes.make(record, key)
+        except BaseException:
+            if record.audit_written:  # its line is in the file whatever becomes of this one
+                self.audit_written()
+            raise
 
     def abandon(self, record: RequestRecord) -> None:
         """Count the request out."""

@@ -55,6 +55,7 @@ class TracingSink(Sink):
     """Starts the server span at request_started, backdated to the boundary's clock, or as soon as it is needed."""
 
     name = NAME
+    reads_details = False
 
     def __init__(
         self, config: Config, provider: trace.TracerProvider, guard: Guard, redaction: Redaction, version: str

@@ -48,6 +48,7 @@ class Instruments:
         self._signal = () if signal is None else (signal,)
         self._counter = None if settings.count is None else self._child_of(settings.count)
         self._histogram = None if settings.measure is None else self._child_of(settings.measure)
+        self._measured = "" if settings.measure is None else settings.measure.name
         self._unit = 1 if settings.measure is None else self._sink.declare(settings.measure).unit
 
     def _child_of(self, metric: Metric) -> Child:
@@ -89,21 +90,22 @@ class Instruments:
             exemplar = None
             if record is not None and record.sampled and record.trace_id is not None and record.span_id is not None:
                 exemplar = unix_ns, record.trace_id, record.span_id
-            self._histogram(payload).observe(round(number(value) * self._unit), exemplar)
+            self._histogram(payload).observe(round(number(value, self._measured) * self._unit), exemplar)
 
 
-def number(value: Any) -> int | float:
-    """Return a number from 0 up that a sum can hold.
+def number(value: Any, of: str) -> int | float:
+    """Return a number from 0 up that a sum can hold; ``of`` is what the error names.
 
     Raises:
         ValueError: It is none.
     """
     if type(value) is not int and type(value) is not float:
         if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
-            raise ValueError("the value to measure is missing, or is no number")
+            what = "missing" if value is MISSING or value is None else f"no number, but {type(value).__name__}"
+            raise ValueError(f"{of}: the value to measure is {what}")
         value = float(value)
     if not 0 <= value < math.inf:
-        raise ValueError("the value to measure is below 0, or no finite number")
+        raise ValueError(f"{of}: the value to measure is {value!r}: below 0, or no finite number")
     return value  # type: ignore[no-any-return]
 
 

@@ -187,6 +187,8 @@ class Keywords:
     def agrees(self, settings: WatchSettings, *, span: Any, told_anyhow: bool) -> None:
         """Refuse what is fine by itself and cannot work together."""
         outputs, fields, audit = settings.outputs, settings.fields, settings.audit
+        if settings.started is settings.signal:
+            raise self.wrong("span", span, "the signal that announces the start is another one than that of the end")
         if span is True and (settings.measure is None or settings.measure.unit != "seconds"):
             raise self.wrong(
                 "span",

@@ -53,6 +53,16 @@ class WatchSettings:
         """The families that it needs."""
         return [metric for metric in (self.count, self.measure) if metric is not None]
 
+    @property
+    def asked(self) -> tuple[Any, ...]:
+        """What two watches have in common that were asked for in the same words; of a function that is its code."""
+        outputs = self.outputs
+        return (
+            *(self.signal, self.started, self.name, self.asynchronous, self.fields, self.redact),
+            *(self.count, self.measure, self.labels, _code_of(self.value), _code_of(self.when)),
+            *(outputs.level, outputs.span_event, outputs.span, None if self.audit is None else self.audit.text),
+        )
+
     @classmethod
     def of(
         cls,
@@ -106,6 +116,10 @@ class WatchSettings:
         )
         ask.agrees(checked, span=span, told_anyhow=told_anyhow)
         return checked
+
+
+def _code_of(thing: Any) -> Any:
+    return getattr(thing, "__code__", thing)
 
 
 def check_sender(sender: Any, where: str = "watch()") -> Any:

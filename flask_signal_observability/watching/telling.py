@@ -51,7 +51,7 @@ def make_tell(settings: WatchSettings, pipeline: Pipeline, *, many: bool) -> Tel
     is_timed = settings.outputs.span is not None
     read = None
     if settings.value is not None and (measure is not None or is_timed):
-        read = _value_reader(settings.value)
+        read = _value_reader(settings.value, settings.name)
 
     def tell(sender: object, payload: Payload, record: RequestRecord | None, started: Started | None) -> None:
         # The hot path: tests/benchmarks/watched.py measures it.
@@ -120,8 +120,8 @@ def _no_start(name: str) -> None:
     raise LookupError(f"{name} announced an end of which nothing had announced the start: it has no span")
 
 
-def _value_reader(value: str | Callable[[object, Payload], Any]) -> Callable[[object, Payload], int | float]:
+def _value_reader(value: str | Callable[[object, Payload], Any], name: str) -> Callable[[object, Payload], int | float]:
     if isinstance(value, str):
-        read = reader_of(value)
-        return lambda _, payload: number(read(payload))
-    return lambda sender, payload: number(value(sender, payload))
+        read, of = reader_of(value), f"{name}, value={value!r}"
+        return lambda _, payload: number(read(payload), of)
+    return lambda sender, payload: number(value(sender, payload), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import weakref
 from typing import Any
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch", "Watches"]
 
+logger = logging.getLogger("flask_signal_observability")
+
+WATCHED_TWICE = (
+    "the signal %s is watched a second time in the same way: whatever it becomes, it becomes twice. A watch serves "
+    "every app of its Observability: watch once, beside Observability(), not in what makes an app; or stop() the other"
+)
+
 _keys = itertools.count(1)
 
 
@@ -43,8 +51,10 @@ class Watch:
     of the apps that this observes.
     """
 
-    def __init__(self, settings: WatchSettings, watches: Watches, *, many: bool) -> None:
+    def __init__(self, settings: WatchSettings, watches: Watches, sender_id: int, *, many: bool) -> None:
         self.settings = settings
+        self.sender_id = sender_id
+        self.asked = settings.asked
         self.key = next(_keys)
         self.many = many
         self._watches = weakref.ref(watches)
@@ -136,7 +146,9 @@ class Watches:
         """
         with self._lock:
             self._check_agreement(settings)
-            watch = Watch(settings, self, many=many)
+            watch = Watch(settings, self, id(sender), many=many)
+            if any(known.sender_id == watch.sender_id and known.asked == watch.asked for known in self.all()):
+                logger.warning(WATCHED_TWICE, settings.name)
             tells = [(pipeline, self._tell(watch, pipeline)) for pipeline in self.pipelines()]
             for pipeline, tell in tells:
                 pipeline.watched[watch.key] = tell
