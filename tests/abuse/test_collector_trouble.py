@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import socket
 import statistics
 import subprocess
 import threading
 import time
+import warnings
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the OTLP exporter is not installed")
+
+# urllib3 leaves the socket of a handshake that failed to the garbage collector, which comes whenever it likes.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sockets_are_collected_here() -> Iterator[None]:
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
 
 REQUESTS = 300
 ADDED_MEDIAN_SECONDS = 0.02
